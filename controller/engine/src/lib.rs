@@ -1,0 +1,8 @@
+//! The loop: observe, plan, check, apply, publish, generic over its ports.
+//!
+//! No I/O of its own: queues, workers and tasks come through [`ports::ClearMl`], instances through
+//! [`ports::Cloud`], sidecars through [`ports::Sessions`], what must survive through
+//! [`ports::Journal`], and time through [`ports::Clock`]. The simulator and production differ in
+//! these five alone.
+
+pub mod ports;

@@ -1,0 +1,269 @@
+//! The five ports of the loop. Errors are what the loop decides by, never a transport's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
+
+use planner::{
+    ClientToken, InstanceId, Intent, IntentId, Market, Offering, Order, QueueName, ResourceName, TaskId,
+    TaskRef, Time, WorkerId,
+};
+use serde::{Deserialize, Serialize};
+
+/// ClearML, as far as the loop needs it.
+pub trait ClearMl: Send + Sync + 'static {
+    /// Every queue that the server lists, with its waiting tasks, next first.
+    fn queues(&self) -> impl Future<Output = Result<BTreeMap<QueueName, Vec<TaskId>>, ClearMlError>> + Send;
+    /// The workers whose id begins with `PREFIX:`.
+    fn workers(
+        &self,
+    ) -> impl Future<Output = Result<BTreeMap<WorkerId, planner::Worker>, ClearMlError>> + Send;
+    /// All tasks that are `in_progress`.
+    fn running_tasks(&self) -> impl Future<Output = Result<Vec<TaskRef>, ClearMlError>> + Send;
+    /// Removes a worker's entry. Removing what is not there succeeds.
+    fn unregister(&self, worker: &WorkerId) -> impl Future<Output = Result<(), ClearMlError>> + Send;
+}
+
+/// A call to ClearML failed after its retries.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClearMlError {
+    /// The server could not be reached, or answered with a fault of its own: it may work later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The server understood and refused: the same call will be refused again.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// EC2, as far as the loop needs it.
+pub trait Cloud: Send + Sync + 'static {
+    /// Every instance with the fleet's tag, the lately terminated ones included.
+    fn describe(
+        &self,
+    ) -> impl Future<Output = Result<BTreeMap<InstanceId, CloudInstance>, CloudError>> + Send;
+    /// Which of these EC2 calls terminated or stopped or does not know: asked by id.
+    fn gone(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Result<BTreeSet<InstanceId>, CloudError>> + Send;
+    /// Turns a launch into the exact request that is journalled and then sent. No I/O.
+    ///
+    /// # Errors
+    /// `Invalid` if no request can be made of it.
+    fn prepare(&self, launch: &Launch) -> Result<Prepared, CloudError>;
+    /// Sends the request; the ids of what was launched, fewer than asked for at times.
+    fn launch(
+        &self,
+        request: &Prepared,
+    ) -> impl Future<Output = Result<BTreeSet<InstanceId>, CloudError>> + Send;
+    /// Ends instances. Ending what is gone succeeds.
+    fn terminate(&self, ids: &[InstanceId]) -> impl Future<Output = Result<(), CloudError>> + Send;
+}
+
+/// What is to be launched; `planner::Action::Launch` without its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The durable note's id, also a tag.
+    pub intent: IntentId,
+    /// Also a tag.
+    pub resource: ResourceName,
+    /// Also a tag.
+    pub queue: QueueName,
+    /// What to buy.
+    pub offering: Offering,
+    /// At most this many.
+    pub count: u32,
+    /// Makes the call safe to repeat.
+    pub token: ClientToken,
+}
+
+/// The exact request, in a form that survives a restart. It holds the launch secret: Debug shows its length alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The adapter's own text.
+    pub request: String,
+    /// The secret that the instances of this call share until their first attach.
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Prepared({} bytes)", self.request.len())
+    }
+}
+
+/// An instance as EC2 lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudInstance {
+    /// From its tag.
+    pub resource: ResourceName,
+    /// From its tag.
+    pub queue: QueueName,
+    /// From its tag, if it has one.
+    pub intent: Option<IntentId>,
+    /// Type, subnet or zone as it was asked for where known, market.
+    pub offering: Offering,
+    /// Where it is.
+    pub zone: Option<String>,
+    /// Its life as EC2 tells it.
+    pub state: CloudState,
+    /// By EC2's clock.
+    pub launched_at: Time,
+}
+
+/// EC2's instance states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloudState {
+    /// Not billed yet.
+    Pending,
+    /// Billed.
+    Running,
+    /// No longer billed.
+    ShuttingDown,
+    /// Gone.
+    Terminated,
+    /// On its way to `Stopped`.
+    Stopping,
+    /// Kept, without running.
+    Stopped,
+}
+
+/// A call to EC2 failed; by what the caller does about it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CloudError {
+    /// EC2 has none of this offering now, or the account's limit is reached: try another, or later.
+    #[error("no capacity: {0}")]
+    NoCapacity(String),
+    /// Too many calls: later.
+    #[error("throttled: {0}")]
+    Throttled(String),
+    /// What it names is gone.
+    #[error("gone: {0}")]
+    Gone(String),
+    /// Credentials or permissions: an operator must act.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// The request is wrong: an operator must act.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// Anything else; **it may have gone through**.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The sidecars' sessions.
+pub trait Sessions: Send + Sync + 'static {
+    /// The state of every session, those that ended lately included.
+    fn sessions(&self) -> BTreeMap<InstanceId, Session>;
+    /// Sends an order; `false` if no session is there to take it. Does not wait for the answer.
+    fn send(&self, instance: &InstanceId, order: Order) -> bool;
+    /// Resolves when any session has changed since the last call.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+    /// Which instances may attach, and by which launch. Called before a launch and after each pass.
+    fn admit(&self, admission: Admission);
+}
+
+/// Who may attach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// The fleet's instances as far as they are known, with their launches.
+    pub instances: BTreeMap<InstanceId, Option<IntentId>>,
+}
+
+/// One sidecar's session, as of its last report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whether the stream stands.
+    pub connected: bool,
+    /// When the last report came, or the stream ended.
+    pub last_seen: Time,
+    /// The boot script's phase; `ready` once the agent is up, `failed` if a phase failed.
+    pub boot_phase: String,
+    /// What the agents do, taken together: the instance is idle only if each of them is.
+    pub gate: Gate,
+    /// Since when, by the sidecar's monotonic duration counted back from the report's arrival.
+    pub gate_since: Time,
+    /// Every agent's process is alive (or has not started yet).
+    pub alive: bool,
+    /// How the orders left the gate.
+    pub standing: Standing,
+    /// When the standing was first reported.
+    pub standing_since: Time,
+    /// The answer to the newest order sent in this run.
+    pub last_answer: Option<(Order, planner::Answer)>,
+}
+
+/// What the agents of an instance do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// At least one has not started.
+    Absent,
+    /// None holds a task.
+    Idle,
+    /// One holds this task, if the id is known.
+    Busy(Option<TaskId>),
+    /// A poll failed: one may hold a task.
+    Unknown,
+}
+
+/// How the orders left a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Held open.
+    Open,
+    /// Closed; can be undone.
+    Drained,
+    /// Closed for good.
+    Retired,
+}
+
+/// What survives a restart.
+pub trait Journal: Send + Sync + 'static {
+    /// Writes the intent with its exact request, durably, before the call.
+    fn begin(
+        &self,
+        id: &IntentId,
+        intent: &Intent,
+        request: &Prepared,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// Writes EC2's answer.
+    fn answer(
+        &self,
+        id: &IntentId,
+        instances: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// Puts the next try off.
+    fn postpone(
+        &self,
+        id: &IntentId,
+        retry_at: Time,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// The intent is settled, or EC2 refused it for good. Its secret stays valid for first attaches.
+    fn close(&self, id: &IntentId) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// Intents that are not closed, with their requests.
+    fn open(
+        &self,
+    ) -> impl Future<Output = Result<BTreeMap<IntentId, (Intent, Prepared)>, JournalError>> + Send;
+}
+
+/// The journal could not be read or written: nothing may be launched.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("journal: {0}")]
+pub struct JournalError(pub String);
+
+/// Time, so that the simulator can have its own.
+pub trait Clock: Clone + Send + Sync + 'static {
+    /// Now, on the steady clock of `planner::Time`.
+    fn now(&self) -> Time;
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The market in the words of the launch tags.
+pub fn market_name(market: Market) -> &'static str {
+    match market {
+        Market::Spot => "spot",
+        Market::OnDemand => "on-demand",
+    }
+}

@@ -1,0 +1,23 @@
+//! The decision: `plan(&Policy, &Snapshot) -> Plan`, a pure function.
+//!
+//! Everything that the controller does to the fleet is chosen here, from a value, and comes out as
+//! a value; [`check`] re-reads a plan against the invariants before anything acts on it. No clock,
+//! no randomness, no I/O and no logging: the crate's clippy.toml and its dependency list see to it.
+
+mod check;
+mod ids;
+mod plan;
+mod policy;
+mod scale_down;
+mod scale_up;
+mod snapshot;
+
+pub use check::{Violation, check};
+pub use ids::{
+    ClientToken, FleetId, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
+};
+pub use plan::{Action, Hold, Order, OrderKind, Plan, TerminateReason, plan};
+pub use policy::{Market, Offering, Placement, Policy, Pool, Resource, SidecarMode};
+pub use snapshot::{
+    Answer, Freshness, Instance, Intent, LostReason, Signal, Snapshot, Source, State, TaskRef, Worker,
+};

@@ -1,0 +1,133 @@
+//! What the operator allows: pools with their maxima, limits and times. Validated before it gets here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{FleetId, InstanceType, QueueName, ResourceName};
+
+/// The whole policy of one autoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Our tag's value.
+    pub fleet: FleetId,
+    /// `workers_prefix`: the first part of every worker id of ours.
+    pub prefix: String,
+    /// The budget, queue by queue in the file's order, each queue's pools in the order of its list.
+    pub pools: Vec<Pool>,
+    /// What the pools are made of.
+    pub resources: BTreeMap<ResourceName, Resource>,
+    /// An instance may be idle for this long before it goes (`max_idle_time_min`).
+    pub max_idle: Duration,
+    /// An instance that is not ready this long after its launch is replaced (`max_spin_up_time_min`).
+    pub max_spin_up: Duration,
+    /// How instances tell whether they are busy.
+    pub sidecar: SidecarMode,
+    /// How much longer than the idle limit a silent sidecar is left alone before its instance may go.
+    pub silent_grace: Duration,
+    /// How long an order may stay unanswered before it is sent again.
+    pub order_patience: Duration,
+}
+
+/// One line of the budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Whose waiting tasks it serves.
+    pub queue: QueueName,
+    /// What it launches; also the pool's name, as a resource stands in one queue only.
+    pub resource: ResourceName,
+    /// At most this many instances at once, those being launched included.
+    pub maximum: u32,
+}
+
+/// What the planner needs to know of a resource; the rest of its launch parameters stays with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// In the order of preference.
+    pub offerings: Vec<Offering>,
+    /// Why nothing of it can be launched now, in words that name the remedy (a sidecar binary that is missing, say).
+    pub blocked: Option<String>,
+}
+
+/// Something EC2 sells: a type, a place, a market.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Offering {
+    /// `g4dn.xlarge`.
+    pub instance_type: InstanceType,
+    /// Where.
+    pub placement: Placement,
+    /// How it is paid.
+    pub market: Market,
+}
+
+/// Where an instance is put.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// AWS chooses.
+    Any,
+    /// An availability zone by name.
+    Zone(String),
+    /// A subnet by id; its zone follows.
+    Subnet(String),
+}
+
+/// How an instance is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Market {
+    /// At the spot price; AWS may take it back.
+    Spot,
+    /// At the list price.
+    OnDemand,
+}
+
+/// How instances tell whether they are busy. `auto` is resolved before the policy is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SidecarMode {
+    /// A sidecar reports; nothing of ours is terminated on lesser evidence.
+    Required,
+    /// No way in: instances judge themselves and power themselves off.
+    Off,
+}
+
+impl fmt::Display for Offering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.market, self.instance_type)?;
+        match &self.placement {
+            Placement::Any => Ok(()),
+            Placement::Zone(zone) => write!(f, " in {zone}"),
+            Placement::Subnet(subnet) => write!(f, " in {subnet}"),
+        }
+    }
+}
+
+impl fmt::Display for Market {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spot => "spot",
+            Self::OnDemand => "on-demand",
+        })
+    }
+}
+
+impl Policy {
+    /// The pool of this resource, if the budget names it.
+    pub fn pool(&self, resource: &ResourceName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.resource == *resource)
+    }
+
+    /// The budget's queues in its order, each once.
+    pub fn queues(&self) -> Vec<&QueueName> {
+        let mut queues: Vec<&QueueName> = Vec::new();
+        for pool in &self.pools {
+            if !queues.contains(&&pool.queue) {
+                queues.push(&pool.queue);
+            }
+        }
+        queues
+    }
+}
