@@ -1,0 +1,153 @@
+//! What the server lists. Every field but the id may be absent or null.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::time::{Timestamp, lenient};
+
+/// Null is as good as absent.
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Something with an id and, where it still exists, a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Named {
+    /// Unique.
+    pub id: String,
+    /// As users see it.
+    pub name: Option<String>,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Queue {
+    /// Unique.
+    pub id: String,
+    /// As users see it; unique too.
+    pub name: Option<String>,
+    /// Waiting tasks, next first.
+    #[serde(default, deserialize_with = "or_default")]
+    pub entries: Vec<Entry>,
+}
+
+/// A task's place in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// Its id.
+    pub task: String,
+    /// When it was enqueued.
+    #[serde(default, deserialize_with = "lenient")]
+    pub added: Option<Timestamp>,
+}
+
+/// A worker, as it reported last. It stays listed for `register_timeout` seconds after its last report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Worker {
+    /// Chosen by the worker.
+    pub id: String,
+    /// User tags.
+    #[serde(default, deserialize_with = "or_default")]
+    pub tags: Vec<String>,
+    /// When it was registered, or registered itself by a report.
+    #[serde(default, deserialize_with = "lenient")]
+    pub register_time: Option<Timestamp>,
+    /// Seconds that it stays listed without a report.
+    pub register_timeout: Option<u64>,
+    /// Its last report of any kind, idle ones included: no sign of work.
+    #[serde(default, deserialize_with = "lenient")]
+    pub last_activity_time: Option<Timestamp>,
+    /// Its last report that was no registration.
+    #[serde(default, deserialize_with = "lenient")]
+    pub last_report_time: Option<Timestamp>,
+    /// What it serves.
+    #[serde(default, deserialize_with = "or_default")]
+    pub queues: Vec<WorkerQueue>,
+    /// What it said it was doing; absent when idle.
+    pub task: Option<WorkerTask>,
+    /// Whose credentials it uses: only they can unregister it.
+    pub user: Option<Named>,
+}
+
+/// A queue that a worker serves.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WorkerQueue {
+    /// Unique.
+    pub id: String,
+    /// Absent if it was deleted.
+    pub name: Option<String>,
+}
+
+/// What a worker does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WorkerTask {
+    /// Unique.
+    pub id: String,
+    /// As users see it.
+    pub name: Option<String>,
+    /// Milliseconds.
+    pub running_time: Option<u64>,
+}
+
+/// A task, or those of its fields that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Task {
+    /// Unique.
+    pub id: String,
+    /// As users see it.
+    pub name: Option<String>,
+    /// `training`, `service`, ...
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// `created`, `queued`, `in_progress`, `stopped`, `completed`, `failed`, `closed`, `published`, ...
+    pub status: Option<String>,
+    /// Why, in words for a machine.
+    pub status_reason: Option<String>,
+    /// Why, in words for a user; `stopping` while an abort is under way.
+    pub status_message: Option<String>,
+    /// By the server's clock.
+    #[serde(default, deserialize_with = "lenient")]
+    pub status_changed: Option<Timestamp>,
+    /// When it started.
+    #[serde(default, deserialize_with = "lenient")]
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, deserialize_with = "lenient")]
+    pub completed: Option<Timestamp>,
+    /// Who ran it last; survives until a reset, so it may name a worker of an earlier run.
+    pub last_worker: Option<String>,
+    /// Its project's id.
+    pub project: Option<String>,
+    /// User tags.
+    #[serde(default, deserialize_with = "or_default")]
+    pub tags: Vec<String>,
+    /// Where it was enqueued last.
+    #[serde(default, deserialize_with = "or_default")]
+    pub execution: Execution,
+    /// Free-form notes of agent and SDK.
+    #[serde(default, deserialize_with = "or_default")]
+    pub runtime: serde_json::Map<String, Value>,
+    /// Section, name, then an object with `value` among others.
+    #[serde(default, deserialize_with = "or_default")]
+    pub hyperparams: BTreeMap<String, BTreeMap<String, Value>>,
+}
+
+/// A part of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Execution {
+    /// The id of the queue it was enqueued to last; stays set after it left that queue.
+    pub queue: Option<String>,
+}
+
+impl Task {
+    /// A hyperparameter's value.
+    pub fn parameter(&self, section: &str, name: &str) -> Option<&str> {
+        self.hyperparams.get(section)?.get(name)?.get("value")?.as_str()
+    }
+}
