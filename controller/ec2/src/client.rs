@@ -73,7 +73,8 @@ impl Client {
     /// Settles region and credentials. Asks EC2 nothing. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are honoured.
     ///
     /// # Errors
-    /// `Invalid` without a region or with a malformed proxy, `Denied` without credentials; each message names where they were looked for.
+    /// `Invalid` without a region or with a malformed proxy, `Denied` without credentials; each message names
+    /// where they were looked for.
     pub async fn connect(settings: Settings) -> Result<Self, Error> {
         let config = config(settings).await?;
         let Some(region) = config.region().map(ToString::to_string) else {
