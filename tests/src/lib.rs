@@ -1,1 +1,3 @@
 //! Harness of the stories.
+
+pub mod python;
