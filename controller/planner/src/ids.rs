@@ -1,5 +1,6 @@
 //! Names and instants as types of their own, so that none is passed where another is meant.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::time::Duration;
 
@@ -28,6 +29,13 @@ macro_rules! name {
         impl From<String> for $name {
             fn from(text: String) -> Self {
                 Self(text)
+            }
+        }
+
+        // Maps keyed by names can be asked, and searched in ranges, by plain text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 
@@ -89,9 +97,18 @@ impl WorkerId {
 
     /// The instance that a worker id of this prefix names: its fourth part. `None` for another prefix or another shape.
     pub fn instance(&self, prefix: &str) -> Option<InstanceId> {
+        self.instance_text(prefix).map(InstanceId::from)
+    }
+
+    /// The same, without a copy.
+    pub(crate) fn instance_text(&self, prefix: &str) -> Option<&str> {
         let rest = self.0.strip_prefix(prefix)?.strip_prefix(':')?;
-        let id = rest.split(':').nth(2)?;
-        id.starts_with("i-").then(|| InstanceId(id.to_owned()))
+        rest.split(':').nth(2).filter(|id| id.starts_with("i-"))
+    }
+
+    /// The bounds, the second one excluded, between which all children of this worker sort: `W:` and `W;`.
+    pub(crate) fn children(&self) -> (String, String) {
+        (format!("{}:", self.0), format!("{};", self.0))
     }
 }
 

@@ -5,18 +5,29 @@
 //! no randomness, no I/O and no logging: the crate's clippy.toml and its dependency list see to it.
 
 mod check;
+mod evidence;
+mod fleet;
+mod ghosts;
+mod hold;
 mod ids;
+mod intents;
+mod orders;
+mod pass;
 mod plan;
 mod policy;
+mod removals;
 mod scale_down;
 mod scale_up;
 mod snapshot;
+mod words;
 
 pub use check::{Violation, check};
+pub use hold::Hold;
 pub use ids::{
     ClientToken, FleetId, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
-pub use plan::{Action, Hold, Order, OrderKind, Plan, TerminateReason, plan};
+pub use pass::plan;
+pub use plan::{Action, Order, OrderKind, Plan, TerminateReason};
 pub use policy::{Market, Offering, Placement, Policy, Pool, Resource, SidecarMode};
 pub use snapshot::{
     Answer, Freshness, Instance, Intent, LostReason, Signal, Snapshot, Source, State, TaskRef, Worker,

@@ -1,6 +1,6 @@
 //! What the operator allows: pools with their maxima, limits and times. Validated before it gets here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -122,12 +122,7 @@ impl Policy {
 
     /// The budget's queues in its order, each once.
     pub fn queues(&self) -> Vec<&QueueName> {
-        let mut queues: Vec<&QueueName> = Vec::new();
-        for pool in &self.pools {
-            if !queues.contains(&&pool.queue) {
-                queues.push(&pool.queue);
-            }
-        }
-        queues
+        let mut seen = BTreeSet::new();
+        self.pools.iter().map(|pool| &pool.queue).filter(|queue| seen.insert(*queue)).collect()
     }
 }

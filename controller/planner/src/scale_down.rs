@@ -1,6 +1,175 @@
-//! Removals.
-use crate::{Plan, Policy, QueueName, Snapshot};
+//! Who is told to go, and who of those goes for good.
+//!
+//! Three grounds to drain: an instance of no pool, a pool over its maximum, and idleness beyond the
+//! limit that no waiting task needs. Only the idle are told; the rest finish first. Nothing here
+//! rests on stale data: a queue that can't be read drains nothing and retires nothing.
+
 use std::collections::BTreeMap;
-pub(crate) fn plan_removals(_p: &Policy, _s: &Snapshot, _plan: &mut Plan) -> BTreeMap<QueueName, u32> {
-    BTreeMap::new()
+
+use crate::evidence;
+use crate::fleet::{Fleet, Member, Role};
+use crate::hold::Hold;
+use crate::ids::ResourceName;
+use crate::orders;
+use crate::plan::{OrderKind, Plan};
+use crate::policy::SidecarMode;
+use crate::snapshot::{Signal, Source};
+
+/// Drains, and the holds of the idle.
+pub(crate) fn plan_drains(fleet: &mut Fleet<'_>, plan: &mut Plan) {
+    drain_strays(fleet, plan);
+    drain_excess(fleet, plan);
+    for queue in 0..fleet.queues.len() {
+        drain_idle(fleet, queue, plan);
+    }
+    for member in &fleet.members {
+        if member.role == Role::Draining && fleet.snapshot.is_fresh(Source::Queues) {
+            orders::give(fleet, member, OrderKind::Drain, plan);
+        } else if member.role == Role::Busy {
+            plan.holds.extend(orders::refused_drain(member));
+        }
+    }
+}
+
+/// Whether an order can reach it.
+fn is_reachable(fleet: &Fleet<'_>, member: &Member<'_>) -> bool {
+    fleet.policy.sidecar == SidecarMode::Required && member.instance.signal == Signal::Sidecar
+}
+
+/// What the budget no longer has goes as soon as it is idle.
+fn drain_strays(fleet: &Fleet<'_>, plan: &mut Plan) {
+    let fresh = fleet.snapshot.is_fresh(Source::Queues);
+    let mut staying: BTreeMap<&ResourceName, u32> = BTreeMap::new();
+    for member in fleet.members.iter().filter(|member| member.pool.is_none()) {
+        match member.role {
+            Role::Idle if is_reachable(fleet, member) && fresh => {
+                orders::give(fleet, member, OrderKind::Drain, plan);
+            }
+            Role::Idle if !is_reachable(fleet, member) => {
+                plan.holds.push(Hold::OnItsOwn { instance: member.id.clone() });
+            }
+            Role::Idle | Role::Busy | Role::Coming { .. } | Role::Undraining => {
+                *staying.entry(&member.instance.resource).or_default() += 1;
+            }
+            Role::Overdue { .. }
+            | Role::Draining
+            | Role::Drained
+            | Role::Retiring
+            | Role::Retired
+            | Role::Lost
+            | Role::Leaving => {}
+        }
+    }
+    plan.holds.extend(
+        staying
+            .into_iter()
+            .map(|(resource, excess)| Hold::OverMaximum { resource: resource.clone(), excess }),
+    );
+}
+
+/// A lowered maximum drains what is idle, the longest idle first, and never a busy one.
+fn drain_excess(fleet: &mut Fleet<'_>, plan: &mut Plan) {
+    let fresh = fleet.snapshot.is_fresh(Source::Queues) && fleet.snapshot.is_fresh(Source::Cloud);
+    for at in 0..fleet.pools.len() {
+        let pool = &fleet.pools[at];
+        let mut excess = pool.staying.saturating_sub(pool.pool.maximum);
+        if excess == 0 {
+            continue;
+        }
+        if fresh {
+            let mut idle = pool.idle.clone();
+            idle.retain(|index| is_reachable(fleet, &fleet.members[*index]));
+            idle.sort_by_key(|index| (fleet.members[*index].instance.since, *index));
+            idle.truncate(excess as usize);
+            for index in idle {
+                if orders::give(fleet, &fleet.members[index], OrderKind::Drain, plan) {
+                    fleet.pools[at].open -= 1;
+                    excess -= 1;
+                }
+                fleet.members[index].decided = true;
+            }
+        }
+        if excess > 0 {
+            let pool = &mut fleet.pools[at];
+            // Those on their way beyond the maximum are told to go when they arrive: nothing can rely on them.
+            if fleet.policy.sidecar == SidecarMode::Required {
+                pool.coming = pool.coming.saturating_sub(excess);
+            }
+            plan.holds.push(Hold::OverMaximum { resource: pool.pool.resource.clone(), excess });
+        }
+    }
+}
+
+/// As many idle instances as tasks wait are kept; the rest goes at its limit, later pools first, then
+/// the longest idle.
+fn drain_idle(fleet: &mut Fleet<'_>, queue: usize, plan: &mut Plan) {
+    let snapshot = fleet.snapshot;
+    let waiting = fleet.queues[queue].waiting;
+    if snapshot.is_fresh(Source::Queues) && !fleet.queues[queue].listed {
+        plan.holds.push(Hold::QueueUnknown { queue: fleet.queues[queue].name.into() });
+    }
+    let mut idle = Vec::new();
+    for (position, at) in fleet.queues[queue].pools.iter().enumerate() {
+        let undecided = fleet.pools[*at].idle.iter().filter(|index| !fleet.members[**index].decided);
+        idle.extend(
+            undecided.map(|index| (usize::MAX - position, fleet.members[*index].instance.since, *index)),
+        );
+    }
+    idle.sort_unstable();
+    let kept = waiting.unwrap_or(u32::MAX) as usize;
+    let may_go = idle.len().saturating_sub(kept);
+    for (place, (_, since, index)) in idle.into_iter().enumerate() {
+        let until = since.after(fleet.policy.max_idle);
+        let member = &fleet.members[index];
+        if snapshot.now < until {
+            plan.holds.push(Hold::IdleUntil { instance: member.id.clone(), until });
+            if place < may_go && is_reachable(fleet, member) {
+                plan.wake(until);
+            }
+        } else if !is_reachable(fleet, member) {
+            plan.holds.push(Hold::OnItsOwn { instance: member.id.clone() });
+        } else if place < may_go {
+            if orders::give(fleet, member, OrderKind::Drain, plan) {
+                let at = member.pool;
+                if let Some(at) = at {
+                    fleet.pools[at].open -= 1;
+                }
+            }
+        } else if waiting.is_some() {
+            plan.holds.push(Hold::KeptForWaiting { instance: member.id.clone() });
+        }
+    }
+}
+
+/// The drained that nothing wants back are retired, once the queue has been read after their gate closed:
+/// a task that came in between has called them back by then.
+pub(crate) fn plan_retirements(fleet: &Fleet<'_>, plan: &mut Plan) {
+    for member in &fleet.members {
+        let known = fleet.demand_is_known(member);
+        match member.role {
+            Role::Undraining => {
+                orders::give(fleet, member, OrderKind::Undrain, plan);
+            }
+            Role::Retiring if known => {
+                orders::give(fleet, member, OrderKind::Retire, plan);
+            }
+            Role::Drained if known && !member.decided => {
+                if evidence::read_since(fleet.snapshot, &[Source::Queues], member.instance.since, plan) {
+                    orders::give(fleet, member, OrderKind::Retire, plan);
+                } else {
+                    plan.holds.push(Hold::FreshLook { instance: member.id.clone() });
+                }
+            }
+            Role::Drained
+            | Role::Retiring
+            | Role::Coming { .. }
+            | Role::Overdue { .. }
+            | Role::Idle
+            | Role::Busy
+            | Role::Draining
+            | Role::Retired
+            | Role::Lost
+            | Role::Leaving => {}
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What is known at one instant: all sources merged, each with its age. Made by the engine, read by the planner.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,10 @@ pub struct Snapshot {
     pub unavailable: BTreeMap<Offering, (Time, String)>,
     /// Instances that EC2, asked by id, calls terminated or does not know.
     pub proven_gone: BTreeSet<InstanceId>,
+    /// Tasks in limbo that nothing explains, by the queue that they were popped from: their status says
+    /// `queued`, yet no queue's list has shown them for 60 s. An instance of that queue may hold one.
+    #[serde(default)]
+    pub limbo: BTreeMap<QueueName, u32>,
 }
 
 /// Where knowledge comes from.
@@ -226,11 +231,19 @@ impl Snapshot {
             .is_some_and(|age| age.stale_since.is_none() && age.read_began_at > instant)
     }
 
-    /// Whether ClearML shows a task on this worker or a child of it, by either list.
+    /// The task that the entry of this worker, or of a child of it, shows.
+    pub(crate) fn listed_task_of(&self, worker: &WorkerId) -> Option<&TaskId> {
+        let own = self.workers.get(worker).and_then(|entry| entry.task.as_ref());
+        own.or_else(|| {
+            let (first, end) = worker.children();
+            let bounds = (Bound::Included(first.as_str()), Bound::Excluded(end.as_str()));
+            self.workers.range::<str, _>(bounds).find_map(|(_, entry)| entry.task.as_ref())
+        })
+    }
+
+    /// Whether ClearML shows a task on this worker or a child of it, by either list. Reads all running tasks.
     pub fn task_of(&self, worker: &WorkerId) -> Option<TaskId> {
-        let listed =
-            self.workers.iter().filter(|(id, _)| worker.covers(id)).find_map(|(_, entry)| entry.task.clone());
-        listed.or_else(|| {
+        self.listed_task_of(worker).cloned().or_else(|| {
             self.running
                 .iter()
                 .find(|task| task.last_worker.as_ref().is_some_and(|last| worker.covers(last)))

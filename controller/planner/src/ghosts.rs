@@ -1,0 +1,36 @@
+//! What the departed leave behind: worker entries of machines that have gone, and names that nothing accounts for.
+
+use std::time::Duration;
+
+use crate::fleet::Fleet;
+use crate::plan::{Action, Plan};
+use crate::snapshot::State;
+
+/// EC2 may not show a new instance for this long; asked by id any earlier, it may wrongly deny it.
+pub(crate) const VISIBLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Unregisters ghosts, and asks EC2 about instances that it should know and does not show.
+pub(crate) fn plan_ghosts(fleet: &Fleet<'_>, plan: &mut Plan) {
+    let snapshot = fleet.snapshot;
+    for worker in snapshot.workers.keys() {
+        let Some(id) = worker.instance_text(&fleet.policy.prefix) else { continue };
+        let known = snapshot.instances.get(id);
+        let leaving =
+            known.is_some_and(|instance| matches!(instance.state, State::Terminating | State::Gone));
+        if leaving || snapshot.proven_gone.contains(id) {
+            plan.actions.push(Action::Unregister { worker: worker.clone() });
+        } else if known.is_none() {
+            plan.look_up.insert(id.into());
+        }
+    }
+    for member in &fleet.members {
+        if member.instance.state == State::Requested {
+            let due = member.instance.launched_at.after(VISIBLE_AFTER);
+            if due <= snapshot.now {
+                plan.look_up.insert(member.id.clone());
+            } else {
+                plan.wake(due);
+            }
+        }
+    }
+}

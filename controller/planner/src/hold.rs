@@ -1,0 +1,170 @@
+//! Why something is not done: typed, so that `status` and `explain` can tell, and in words.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{InstanceId, IntentId, QueueName, ResourceName, TaskId, Time};
+use crate::plan::OrderKind;
+use crate::policy::Offering;
+use crate::snapshot::Source;
+
+/// Why something is not done.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "hold")]
+pub enum Hold {
+    /// Not everything has been read since the start.
+    Adopting {
+        /// What is missing.
+        missing: Vec<Source>,
+    },
+    /// Sidecars of adopted instances still have time to attach.
+    AwaitingSessions {
+        /// How many instances.
+        instances: u32,
+        /// Until then.
+        until: Time,
+    },
+    /// No journal of an earlier run: its launches may still come to light.
+    NewJournal {
+        /// Until then nothing is launched.
+        until: Time,
+    },
+    /// Another autoscaler holds the prefix.
+    LeaseLost,
+    /// A source can't be read: nothing that rests on it is done.
+    Stale {
+        /// Which.
+        source: Source,
+        /// Since when.
+        since: Time,
+    },
+    /// The server does not list a queue of the budget: what waits in it is not known.
+    QueueUnknown {
+        /// Which.
+        queue: QueueName,
+    },
+    /// Every pool of the queue is full.
+    MaximumReached {
+        /// The queue.
+        queue: QueueName,
+        /// Tasks that wait beyond what is there or on its way.
+        waiting: u32,
+        /// The sum of its maxima.
+        maximum: u32,
+    },
+    /// EC2 refused this lately.
+    Unavailable {
+        /// What.
+        offering: Offering,
+        /// Until when it is left alone.
+        until: Time,
+        /// EC2's words.
+        reason: String,
+    },
+    /// The resource can't be launched as things are.
+    ResourceBlocked {
+        /// Which.
+        resource: ResourceName,
+        /// Why, and the remedy.
+        reason: String,
+    },
+    /// One call asks for so many at most; the rest follows.
+    NextCall {
+        /// Which.
+        resource: ResourceName,
+        /// How many more.
+        count: u32,
+    },
+    /// A launch's reply was lost; it is asked for again with the same token.
+    LaunchUnanswered {
+        /// Which.
+        intent: IntentId,
+        /// Instances that may come of it.
+        count: u32,
+        /// When it is asked again.
+        retry_at: Time,
+    },
+    /// On its way.
+    Booting {
+        /// Which.
+        instance: InstanceId,
+        /// Its phase.
+        phase: String,
+        /// It is replaced if it is not ready then.
+        until: Time,
+    },
+    /// Idle, and within its limit.
+    IdleUntil {
+        /// Which.
+        instance: InstanceId,
+        /// The limit.
+        until: Time,
+    },
+    /// Idle beyond its limit, and kept because tasks wait.
+    KeptForWaiting {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// An order is out.
+    OrderAwaited {
+        /// Whose.
+        instance: InstanceId,
+        /// Which.
+        kind: OrderKind,
+    },
+    /// The sidecar refused to drain.
+    DrainRefused {
+        /// Whose.
+        instance: InstanceId,
+        /// The task that it holds, if that is why.
+        task: Option<TaskId>,
+    },
+    /// The sidecar refused another order; it is sent again.
+    OrderRefused {
+        /// Whose.
+        instance: InstanceId,
+        /// Which.
+        kind: OrderKind,
+        /// When.
+        retry_at: Time,
+    },
+    /// It may go once a look that begins now has shown nothing against it.
+    FreshLook {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// ClearML shows a task on an instance that is otherwise to go.
+    TaskSeen {
+        /// Which.
+        instance: InstanceId,
+        /// The task.
+        task: TaskId,
+    },
+    /// Its sidecar is silent.
+    LostUntil {
+        /// Which.
+        instance: InstanceId,
+        /// It may be ended then, if nothing shows a task on it.
+        until: Time,
+    },
+    /// Lost past its deadline, and a task of its queue is in limbo: it may hold it.
+    Limbo {
+        /// Which.
+        instance: InstanceId,
+        /// Its queue.
+        queue: QueueName,
+        /// How many tasks.
+        tasks: u32,
+    },
+    /// It judges itself and powers itself off: there is no way in.
+    OnItsOwn {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// More instances than the maximum, and none of the excess idle.
+    OverMaximum {
+        /// The pool.
+        resource: ResourceName,
+        /// How many too many.
+        excess: u32,
+    },
+}

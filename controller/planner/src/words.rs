@@ -1,0 +1,153 @@
+//! Holds and their parts in the words that an operator reads.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::hold::Hold;
+use crate::ids::Time;
+use crate::plan::{OrderKind, TerminateReason};
+use crate::snapshot::Source;
+
+impl Hold {
+    /// The hold as one line, its instants told relative to `now`.
+    pub fn describe(&self, now: Time) -> String {
+        let left = |until: &Time| in_words(until.since(now));
+        match self {
+            Self::Adopting { missing } => {
+                let names: Vec<String> = missing.iter().map(Source::to_string).collect();
+                format!("starting: not read yet: {}", names.join(", "))
+            }
+            Self::AwaitingSessions { instances, until } => format!(
+                "{} of an earlier run may report for another {}: nothing is launched for their queues before",
+                count(*instances, "instance"),
+                left(until)
+            ),
+            Self::NewJournal { until } => {
+                format!("no journal of an earlier run: nothing is launched for another {}", left(until))
+            }
+            Self::LeaseLost => "another autoscaler holds the worker prefix: nothing is launched".to_owned(),
+            Self::Stale { source, since } => format!(
+                "{source}: no current data for {}: nothing that rests on it is done",
+                in_words(now.since(*since))
+            ),
+            Self::QueueUnknown { queue } => {
+                format!("queue {queue}: not on the server's list: its instances are left as they are")
+            }
+            Self::MaximumReached { queue, waiting, maximum } => format!(
+                "maximum reached: queue {queue} has {} more than its {} can take",
+                count(*waiting, "task"),
+                count(*maximum, "instance")
+            ),
+            Self::Unavailable { offering, until, reason } => {
+                format!("{offering}: left alone for another {} (EC2: {reason})", left(until))
+            }
+            Self::ResourceBlocked { resource, reason } => {
+                format!("resource {resource}: can't be launched: {reason}")
+            }
+            Self::NextCall { resource, count: more } => {
+                format!("resource {resource}: {} more with the next call", count(*more, "instance"))
+            }
+            Self::LaunchUnanswered { intent, count: asked, retry_at } => format!(
+                "launch {intent}: no answer about {}: asked again {}",
+                count(*asked, "instance"),
+                when(*retry_at, now)
+            ),
+            Self::Booting { instance, phase, until } => {
+                format!("{instance}: on its way ({phase}), replaced if not ready in {}", left(until))
+            }
+            Self::IdleUntil { instance, until } => {
+                format!("{instance}: idle, may be for another {}", left(until))
+            }
+            Self::KeptForWaiting { instance } => {
+                format!("{instance}: idle beyond its limit, kept because tasks wait")
+            }
+            Self::OrderAwaited { instance, kind } => format!("{instance}: told to {kind}, no answer yet"),
+            Self::DrainRefused { instance, task: Some(task) } => {
+                format!("{instance}: refused to drain: it holds task {task}")
+            }
+            Self::DrainRefused { instance, task: None } => {
+                format!("{instance}: refused to drain: it may hold a task")
+            }
+            Self::OrderRefused { instance, kind, retry_at } => {
+                format!("{instance}: refused to {kind}, told again {}", when(*retry_at, now))
+            }
+            Self::FreshLook { instance } => {
+                format!("{instance}: may go once a fresh look shows nothing against it")
+            }
+            Self::TaskSeen { instance, task } => {
+                format!("{instance}: would go, but ClearML shows task {task} on it")
+            }
+            Self::LostUntil { instance, until } => {
+                format!("{instance}: silent, left alone for another {}", left(until))
+            }
+            Self::Limbo { instance, queue, tasks } => format!(
+                "{instance}: would go, but {} of queue {queue} left the queue and started nowhere",
+                count(*tasks, "task")
+            ),
+            Self::OnItsOwn { instance } => {
+                format!("{instance}: left to itself: it powers itself off, and there is no way in to tell it")
+            }
+            Self::OverMaximum { resource, excess } => format!(
+                "resource {resource}: {} more than the maximum, to go when idle",
+                count(*excess, "instance")
+            ),
+        }
+    }
+}
+
+fn when(instant: Time, now: Time) -> String {
+    if instant <= now {
+        "as soon as it may be".to_owned()
+    } else {
+        format!("in {}", in_words(instant.since(now)))
+    }
+}
+
+fn count(number: u32, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `3 h 5 min`, `12 min 4 s`, `7 s`, `200 ms`: two units at most.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes, rest) {
+        (0, 0, 0) if duration.subsec_millis() > 0 => format!("{} ms", duration.subsec_millis()),
+        (0, 0, _) => format!("{rest} s"),
+        (0, _, 0) => format!("{minutes} min"),
+        (0, _, _) => format!("{minutes} min {rest} s"),
+        (_, 0, _) => format!("{hours} h"),
+        _ => format!("{hours} h {minutes} min"),
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queues => "queues",
+            Self::Workers => "workers",
+            Self::Tasks => "tasks",
+            Self::Cloud => "EC2 instances",
+        })
+    }
+}
+
+impl fmt::Display for OrderKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::Retire => "retire",
+        })
+    }
+}
+
+impl fmt::Display for TerminateReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retired => "retired",
+            Self::NeverReady => "never-ready",
+            Self::Lost => "lost",
+        })
+    }
+}
