@@ -5,4 +5,17 @@
 //! [`ports::Journal`], and time through [`ports::Clock`]. The simulator and production differ in
 //! these five alone.
 
+mod apply;
+mod memory;
+mod merge;
+mod outcomes;
 pub mod ports;
+mod publish;
+mod read;
+mod run;
+pub mod status;
+mod views;
+
+pub use apply::Ports;
+pub use publish::Published;
+pub use run::{Engine, Intervals, Start};

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use planner::{
-    ClientToken, InstanceId, Intent, IntentId, Market, Offering, Order, QueueName, ResourceName, TaskId,
-    TaskRef, Time, WorkerId,
+    ClientToken, InstanceId, Intent, IntentId, Offering, Order, QueueName, ResourceName, TaskId, TaskRef,
+    Time, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -241,6 +241,14 @@ pub trait Journal: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), JournalError>> + Send;
     /// The intent is settled, or EC2 refused it for good. Its secret stays valid for first attaches.
     fn close(&self, id: &IntentId) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// When each instance's agent was first known to be up, as far as earlier runs have noted it.
+    fn ready_marks(&self) -> BTreeMap<InstanceId, Time>;
+    /// Notes that an instance's agent is up; a later note for the same instance changes nothing.
+    fn mark_ready(
+        &self,
+        instance: &InstanceId,
+        at: Time,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
     /// Intents that are not closed, with their requests.
     fn open(
         &self,
@@ -258,12 +266,4 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn now(&self) -> Time;
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
-}
-
-/// The market in the words of the launch tags.
-pub fn market_name(market: Market) -> &'static str {
-    match market {
-        Market::Spot => "spot",
-        Market::OnDemand => "on-demand",
-    }
 }

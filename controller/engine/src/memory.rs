@@ -1,0 +1,177 @@
+//! What this run has learned and no source repeats: when it first saw an instance, when that was
+//! ready, what it told its sidecar, which launches are open. Lost with the run, rebuilt by adoption.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use planner::{Instance, InstanceId, Intent, IntentId, LostReason, Offering, Order, Signal, State, Time};
+
+use crate::ports::{CloudInstance, CloudState, Launch, Prepared};
+
+/// An instance, as this run knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) seen: CloudInstance,
+    /// A describe has shown it.
+    pub(crate) visible: bool,
+    pub(crate) adopted_at: Time,
+    pub(crate) ready_at: Option<Time>,
+    /// The journal has `ready_at`.
+    pub(crate) ready_marked: bool,
+    pub(crate) last_order: Option<(Order, Time)>,
+    /// Our own call to end it went through.
+    pub(crate) terminated_at: Option<Time>,
+    pub(crate) state: State,
+    pub(crate) since: Time,
+    pub(crate) signal: Signal,
+}
+
+/// Everything remembered.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) started_at: Time,
+    pub(crate) epoch: u64,
+    pub(crate) next_intent: u64,
+    pub(crate) journal_is_new: bool,
+    pub(crate) instances: BTreeMap<InstanceId, Known>,
+    pub(crate) intents: BTreeMap<IntentId, (Intent, Prepared)>,
+    pub(crate) unavailable: BTreeMap<Offering, (Time, String)>,
+    /// From the journal: when instances of earlier runs were ready.
+    pub(crate) ready_marks: BTreeMap<InstanceId, Time>,
+}
+
+impl Memory {
+    /// The instances of a launch's reply, before any describe shows them.
+    pub(crate) fn remember_launch(&mut self, launch: &Launch, ids: &BTreeSet<InstanceId>, now: Time) {
+        for id in ids {
+            let seen = CloudInstance {
+                resource: launch.resource.clone(),
+                queue: launch.queue.clone(),
+                intent: Some(launch.intent.clone()),
+                offering: launch.offering.clone(),
+                zone: None,
+                state: CloudState::Pending,
+                launched_at: now,
+            };
+            self.instances.entry(id.clone()).or_insert_with(|| Known::new(seen, false, now));
+        }
+    }
+
+    /// Takes what a describe shows.
+    pub(crate) fn observe(&mut self, described: &BTreeMap<InstanceId, CloudInstance>, now: Time) {
+        for (id, seen) in described {
+            match self.instances.get_mut(id) {
+                Some(known) => {
+                    known.visible = true;
+                    known.seen = seen.clone();
+                }
+                // A machine that was gone before we looked is nobody's concern.
+                None if is_gone(seen.state) => {}
+                None => {
+                    let mut known = Known::new(seen.clone(), true, now);
+                    known.ready_at = self.ready_marks.get(id).copied();
+                    known.ready_marked = known.ready_at.is_some();
+                    tracing::info!(instance = %id, resource = %seen.resource, "adopted");
+                    self.instances.insert(id.clone(), known);
+                }
+            }
+        }
+    }
+
+    /// Instances whose readiness the journal does not know yet.
+    pub(crate) fn take_unmarked(&mut self) -> Vec<(InstanceId, Time)> {
+        let unmarked = self.instances.iter_mut().filter(|(_, known)| !known.ready_marked);
+        unmarked
+            .filter_map(|(id, known)| {
+                let at = known.ready_at?;
+                known.ready_marked = true;
+                Some((id.clone(), at))
+            })
+            .collect()
+    }
+
+    /// Drops what has been gone for a while and what is over.
+    pub(crate) fn forget(&mut self, named: &BTreeSet<InstanceId>, now: Time) {
+        const KEPT: Duration = Duration::from_secs(600);
+        self.instances.retain(|id, known| {
+            known.state != State::Gone || named.contains(id) || now.since(known.since) < KEPT
+        });
+        self.unavailable.retain(|_, (until, _)| *until > now);
+    }
+}
+
+impl Known {
+    fn new(seen: CloudInstance, visible: bool, now: Time) -> Self {
+        Self {
+            seen,
+            visible,
+            adopted_at: now,
+            ready_at: None,
+            ready_marked: false,
+            last_order: None,
+            terminated_at: None,
+            state: State::Requested,
+            since: now,
+            signal: Signal::None,
+        }
+    }
+
+    /// Enters a state; the clock of the state runs on if it is the same one.
+    pub(crate) fn enter(&mut self, state: State, signal: Signal, now: Time) {
+        self.signal = signal;
+        if !same_state(&self.state, &state) {
+            self.since = now;
+        }
+        self.state = state;
+    }
+
+    /// Enters a state that is known to have begun earlier.
+    pub(crate) fn enter_since(&mut self, state: State, signal: Signal, since: Time) {
+        self.signal = signal;
+        self.state = state;
+        self.since = since;
+    }
+
+    /// As the planner sees it.
+    pub(crate) fn instance(&self, worker: planner::WorkerId, answer: planner::Answer) -> Instance {
+        Instance {
+            resource: self.seen.resource.clone(),
+            queue: self.seen.queue.clone(),
+            offering: self.seen.offering.clone(),
+            zone: self.seen.zone.clone(),
+            worker,
+            intent: self.seen.intent.clone(),
+            launched_at: self.seen.launched_at,
+            adopted_at: self.adopted_at,
+            ready_at: self.ready_at,
+            state: self.state.clone(),
+            since: self.since,
+            signal: self.signal,
+            last_order: self.last_order.map(|(order, sent_at)| (order, sent_at, answer)),
+        }
+    }
+
+    /// Lost since `since`, for this reason.
+    pub(crate) fn lose(&mut self, reason: LostReason, since: Time) {
+        if !matches!(self.state, State::Lost { .. }) {
+            self.enter_since(State::Lost { reason }, Signal::None, since);
+        }
+    }
+}
+
+/// Whether EC2's state means that nothing runs there any more.
+pub(crate) fn is_gone(state: CloudState) -> bool {
+    match state {
+        CloudState::Terminated | CloudState::Stopped => true,
+        CloudState::Pending | CloudState::Running | CloudState::ShuttingDown | CloudState::Stopping => false,
+    }
+}
+
+/// Whether two states are the same place in an instance's life, whatever they carry: another phase
+/// of booting is not another state, another task is.
+fn same_state(one: &State, other: &State) -> bool {
+    match (one, other) {
+        (State::Booting { .. }, State::Booting { .. }) => true,
+        _ => one == other,
+    }
+}
