@@ -41,7 +41,7 @@ impl Identity {
     /// # Errors
     /// If there is no randomness to be had.
     pub fn generate() -> Result<Self, IdentityError> {
-        Ok(Self::of(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
+        Ok(Self::with(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
     }
 
     /// The key of an earlier run, as [`Identity::pkcs8`] gave it.
@@ -50,10 +50,10 @@ impl Identity {
     /// If these bytes are no P-256 key in PKCS#8.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, IdentityError> {
         let der = PrivatePkcs8KeyDer::from(der);
-        Ok(Self::of(KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)?))
+        Ok(Self::with(KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)?))
     }
 
-    fn of(key: KeyPair) -> Self {
+    fn with(key: KeyPair) -> Self {
         let digest = Sha256::digest(key.subject_public_key_info());
         let pin = format!("sha256//{}", STANDARD.encode(digest));
         Self { key, pin }

@@ -8,6 +8,7 @@ mod artifacts;
 mod attach;
 mod connections;
 mod identity;
+mod kept;
 mod report;
 mod serve;
 mod session;
@@ -31,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use artifacts::{Arch, Artifact, ArtifactError, Artifacts};
 pub use identity::{Identity, IdentityError, SERVER_NAME};
+pub use kept::KeepError;
 pub use table::{Detail, GpuUse, SessionTable};
 pub use vault::{MemoryVault, TokenRecord, Vault, VaultError};
 

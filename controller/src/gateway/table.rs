@@ -92,7 +92,8 @@ pub(super) struct Turn {
 }
 
 impl SessionTable {
-    pub(super) fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
+    /// An empty table; `now` gives the steady clock's time.
+    pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
         Self {
             inner: Mutex::default(),
             changed: Notify::new(),

@@ -50,7 +50,9 @@ struct OneScript;
 impl BootScripts for OneScript {
     fn script(&self, instance: &InstanceId, intent: &IntentId) -> Option<v1::BootScript> {
         let script = format!("echo {instance} {intent}");
-        Some(v1::BootScript { script, files: Vec::new(), worker_ids: vec![format!("p:r:t:{instance}")] })
+        // More than the windows of HTTP/2 hold at once.
+        let large = v1::File { name: "large".into(), content: vec![b'x'; 1 << 20], mode: 0o600 };
+        Some(v1::BootScript { script, files: vec![large], worker_ids: vec![format!("p:r:t:{instance}")] })
     }
 }
 
@@ -91,7 +93,8 @@ impl World {
     }
 
     fn admit(&self, known: &[(&str, &str)]) {
-        let instances = known.iter().map(|(id, intent)| ((*id).into(), Some((*intent).into()))).collect();
+        let instances =
+            known.iter().map(|(id, intent)| (InstanceId::from(*id), Some(IntentId::from(*intent)))).collect();
         self.gateway.sessions().admit(Admission { instances });
     }
 
@@ -108,7 +111,7 @@ impl World {
     }
 
     fn session(&self, id: &str) -> Option<Session> {
-        self.gateway.sessions().sessions().remove(&id.into())
+        self.gateway.sessions().sessions().remove(&InstanceId::from(id))
     }
 
     /// Waits for news until the session is as it should be.

@@ -37,6 +37,27 @@ async fn the_token_is_good_for_ever_and_across_a_restart_of_the_controller() {
 }
 
 #[tokio::test]
+async fn the_sidecars_own_link_attaches_to_the_pinned_key_and_no_other() {
+    let world = World::new();
+    let dial = |pin: &str| {
+        let pin = sidecar::link::Pin::parse(pin).unwrap();
+        let target = sidecar::link::Target::parse(&format!("https://{}", world.address()), pin).unwrap();
+        sidecar::link::Dialer::new(target).unwrap()
+    };
+    let session = dial(world.gateway.pin()).connect(first()).await.unwrap();
+    assert_eq!(session.welcome.boot_script.unwrap().files[0].content.len(), 1 << 20);
+    let other = Identity::generate().unwrap();
+    assert!(dial(other.pin()).connect(first()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_journal_keeps_the_key_across_restarts() {
+    let store = crate::journal::Store::in_memory(Time(1));
+    let pin = Identity::of(&store).await.unwrap().pin().to_owned();
+    assert_eq!(Identity::of(&store).await.unwrap().pin(), pin);
+}
+
+#[tokio::test]
 async fn a_lost_welcome_can_be_asked_for_again_until_the_token_is_used() {
     let world = World::new();
     let lost = world.call(first()).await.unwrap().welcome.instance_token;
