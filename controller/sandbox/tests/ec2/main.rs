@@ -1,0 +1,7 @@
+//! The sandbox's EC2: its wire, its machines, and the agents on them.
+#![allow(clippy::unwrap_used)]
+
+mod agents;
+mod common;
+mod machines;
+mod wire;
