@@ -134,7 +134,7 @@ impl Client {
     /// # Errors
     /// `Unauthorized` if the credentials are not accepted.
     pub async fn login(&self) -> Result<ServerInfo, Error> {
-        self.patiently("auth.login", Repeat::Always, async || {
+        self.patiently("auth.login", Repeat::Always, || async {
             self.inner.auth.ticket(&self.inner.wire, None).await.map(|_| ())
         })
         .await?;
@@ -159,7 +159,7 @@ impl Client {
         request: Request<'_>,
         repeat: Repeat,
     ) -> Result<T, Error> {
-        self.patiently(request.endpoint, repeat, async || self.attempt(request).await).await
+        self.patiently(request.endpoint, repeat, || self.attempt(request)).await
     }
 
     /// One attempt, and one more with a fresh login if the token was not accepted: whatever the call, a
@@ -176,12 +176,15 @@ impl Client {
         }
     }
 
-    async fn patiently<T>(
+    async fn patiently<T, F>(
         &self,
         endpoint: &'static str,
         repeat: Repeat,
-        attempt: impl AsyncFn() -> Result<T, Failed>,
-    ) -> Result<T, Error> {
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Failed>>,
+    {
         let timing = self.inner.timing;
         let deadline = Instant::now() + timing.overall;
         let mut pauses = ExponentialBuilder::new()

@@ -92,7 +92,7 @@ pub struct Parameters(pub BTreeMap<String, BTreeMap<String, String>>);
 impl Parameters {
     /// With one more value.
     #[must_use]
-    pub fn with(mut self, section: &str, name: &str, value: impl ToString) -> Self {
+    pub fn with(mut self, section: &str, name: &str, value: &impl ToString) -> Self {
         self.0.entry(section.to_owned()).or_default().insert(name.to_owned(), value.to_string());
         self
     }
