@@ -1,9 +1,9 @@
 //! Who of those that are listed has the lease. No I/O.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clearml::Timestamp;
-use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Entry, SILENCE};
