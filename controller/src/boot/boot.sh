@@ -28,16 +28,21 @@ fi
 export HOME="${HOME:-/root}"
 mkdir -p "$HOME"
 
+say() {
+    printf 'clearml-autoscaler: %s\n' "$1"
+    printf 'clearml-autoscaler: %s\n' "$1" >&3
+}
+
 phase() {
     CURRENT="$1"
-    printf '== %s %s\n' "$(date -u +%H:%M:%S)" "$1" | tee /dev/fd/3
+    say "== $(date -u +%H:%M:%S) $1"
     printf '%s\n' "$1" >>"$OWN/phase"
 }
 
 on_exit() {
     [ -z "$DONE" ] || exit 0
     printf 'failed %s\n' "$CURRENT" >>"$OWN/phase"
-    printf 'clearml-autoscaler: boot failed in phase %s: powering off\n' "$CURRENT" | tee /dev/fd/3
+    say "boot failed in phase $CURRENT: powering off"
     # Long enough for the log's end to be reported.
     sleep "$LINGER"
     shutdown -P now
@@ -159,6 +164,8 @@ environment() {
         CLEARML_AUTH_TOKEN CLEARML_CONFIG_FILE CLEARML_WORKER_NAME TRAINS_API_HOST TRAINS_WEB_HOST \
         TRAINS_FILES_HOST TRAINS_API_ACCESS_KEY TRAINS_API_SECRET_KEY TRAINS_CONFIG_FILE TRAINS_WORKER_ID \
         TRAINS_WORKER_NAME NOTIFY_SOCKET INVOCATION_ID JOURNAL_STREAM LISTEN_FDS LISTEN_PID DEBIAN_FRONTEND
+    # Where no locale is set, older Pythons take every text for ASCII.
+    export LANG="${LANG:-C.UTF-8}"
     export DYNAMIC_INSTANCE_ID="$INSTANCE_ID"
     export CLEARML_WORKER_ID="$WORKER_PREFIX:$INSTANCE_ID"
     [ -z "$AUTH_TOKEN" ] || export CLEARML_AUTH_TOKEN="$AUTH_TOKEN"
@@ -177,7 +184,8 @@ extra() {
     bash "$BOOT/prepare.sh" "$BOOT/environment" "$SKIP_BASHRC" "$BOOT/extra.sh" 3>&-
 }
 
-# KillSignal: told to end, a busy agent would note its task as aborted by its user.
+# KillSignal: told to end, a busy agent would note its task as aborted by its user. OOMPolicy: a task that the
+# kernel kills for its memory is no reason to end the agent.
 start_unit() {
     mkdir -p "$ROOT/etc/systemd/system" || return 1
     cat >"$ROOT/etc/systemd/system/$UNIT" <<TEXT || return 1
@@ -190,6 +198,8 @@ After=network-online.target docker.service
 ExecStart=/bin/bash $BOOT/agent.sh run
 ExecStopPost=/bin/bash $BOOT/agent.sh ended
 KillSignal=SIGKILL
+OOMPolicy=continue
+TasksMax=infinity
 Restart=no
 
 [Install]
