@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use proto::v1::{FromSidecar, Hello, Welcome, hello::Credential};
-use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -156,7 +155,7 @@ impl Runner {
             Incoming::Order(order) => {
                 let known = wire::order(order);
                 match known {
-                    Some(order) => log::info(format_args!("order {order:?}")),
+                    Some(order) => log::info(format_args!("order {order}")),
                     None => log::warn(format_args!("an order of an unknown kind is left alone")),
                 }
                 known.map(Event::Order)
@@ -182,7 +181,7 @@ impl Runner {
             0 => Duration::from_secs(15 * 60),
             limit => Duration::from_millis(limit).clamp(SHORTEST_SILENT_LIMIT, LONGEST_SILENT_LIMIT),
         };
-        let heartbeat_in = rand::rng().random_range(Duration::ZERO..HEARTBEAT);
+        let heartbeat_in = link::evenly_below(HEARTBEAT);
         self.handle(Event::Attached { epoch, silent_idle_limit: limit, heartbeat_in });
         while let Some(message) = self.unsent.pop_front() {
             self.send(message);
@@ -244,7 +243,7 @@ impl Runner {
                 return Some(Event::Saved(written.is_ok()));
             }
             Effect::Answer(answer) => {
-                log::info(format_args!("{answer:?}"));
+                log::info(format_args!("answer to {}: {:?}", answer.order, answer.outcome));
                 self.send(wire::answer(answer));
             }
             Effect::Report => self.report(),

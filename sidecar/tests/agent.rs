@@ -230,13 +230,13 @@ fn several_agents_are_drained_together_or_not_at_all() {
     let mut world = World::working();
     let free = world.agents[0].clone();
     let busy = Reading::Busy { task: Some("t2".to_owned()), since: world.now };
-    world.agents = vec![free.clone(), Agent { reading: busy, ..free.clone() }, Agent::ABSENT];
+    world.agents = vec![free.clone(), Agent { reading: busy, ..free }, Agent::ABSENT];
     world.look();
     world.order(OrderKind::Drain, 1);
     world.close();
     assert_eq!(world.last_outcome(), &Outcome::RefusedBusy(Some("t2".to_owned())));
     assert!(world.open());
-    world.agents[1] = free;
+    world.agents[1] = world.agents[0].clone();
     world.look();
     world.order(OrderKind::Drain, 2);
     world.close();

@@ -1,5 +1,7 @@
 //! The gate's files, with a lock that other processes hold.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;

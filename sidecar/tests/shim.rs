@@ -1,5 +1,7 @@
 //! The shim around a daemon that polls what the test tells it to.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

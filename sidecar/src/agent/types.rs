@@ -215,6 +215,13 @@ pub struct Order {
     pub generation: u64,
 }
 
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, epoch, generation } = self;
+        write!(f, "{kind:?} {epoch}.{generation}")
+    }
+}
+
 /// What came of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

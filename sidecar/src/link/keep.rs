@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use proto::v1::{FromSidecar, Hello, Order, Welcome, to_sidecar};
-use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
 use super::session::{Dialer, LinkError};
+use super::suite;
 use crate::log;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -81,7 +81,12 @@ pub async fn keep(dialer: Dialer, mut greeting: impl Greeting, incoming: mpsc::S
 
 /// Half of it at random, so that a restarted controller is not met by all at once.
 pub(crate) fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.5..1.0))
+    pause.mul_f64(0.5 + suite::fraction() / 2.0)
+}
+
+/// Any time below the limit.
+pub(crate) fn evenly_below(limit: Duration) -> Duration {
+    limit.mul_f64(suite::fraction())
 }
 
 async fn receive(

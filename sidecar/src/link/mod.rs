@@ -6,8 +6,9 @@
 mod keep;
 mod pin;
 mod session;
+mod suite;
 
-pub(crate) use keep::jittered;
 pub use keep::{Greeting, Incoming, keep};
+pub(crate) use keep::{evenly_below, jittered};
 pub use pin::{Pin, Target};
 pub use session::{Dialer, LinkError, MAX_MESSAGE, Session};

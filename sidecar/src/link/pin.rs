@@ -5,10 +5,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::suite;
 
 /// The SHA-256 of a server's subjectPublicKeyInfo, in DER.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,9 +61,8 @@ impl Target {
 
 /// TLS 1.3 with HTTP/2, to the holder of the pinned key alone.
 pub(super) fn tls(pin: Pin) -> Result<Arc<ClientConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Pinned { pin, provider: Arc::clone(&provider) });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let verifier = Arc::new(Pinned { pin });
+    let mut config = ClientConfig::builder_with_provider(Arc::new(suite::provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -75,7 +76,6 @@ pub(super) fn tls(pin: Pin) -> Result<Arc<ClientConfig>, Error> {
 #[derive(Debug)]
 struct Pinned {
     pin: Pin,
-    provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -112,16 +112,11 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, certificate, signature, &suite::SIGNATURES)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        suite::SIGNATURES.supported_schemes()
     }
 }
 

@@ -130,7 +130,7 @@ impl Process {
             self.ended = true;
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
