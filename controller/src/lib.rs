@@ -1,1 +1,11 @@
-//! The product.
+//! The controller: configuration, gateway, journal, boot scripts and the loop's ports on the wire, put
+//! together into a service and a command line.
+
+pub mod admin;
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod gateway;
+pub mod journal;
+pub mod live;
+pub mod service;

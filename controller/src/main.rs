@@ -1,1 +1,7 @@
-fn main() {}
+//! The controller's executable.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    controller::cli::main()
+}

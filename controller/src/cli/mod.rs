@@ -1,0 +1,185 @@
+//! The command line. Results on stdout, diagnostics on stderr; exit code 2 for input that must be
+//! corrected, 3 where no controller answers, 1 for everything else that failed.
+
+mod demo;
+mod plan;
+mod render;
+mod run;
+mod sandbox;
+mod status;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The file that ClearML's script writes.
+pub const DEFAULT_CONFIG_FILE: &str = "aws_autoscaler.yaml";
+
+/// Keeps an EC2 fleet within a budget from the state of ClearML queues.
+#[derive(Debug, Parser)]
+#[command(name = "controller", version, propagate_version = true)]
+struct Cli {
+    /// What is logged, in the form of RUST_LOG: `info`, `warn,engine=debug`.
+    #[arg(long, global = true, env = "CLEARML_AUTOSCALER_LOG", default_value = "info", value_name = "FILTER")]
+    log: EnvFilter,
+    /// Log JSON lines.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the autoscaler.
+    Run(ConfigFile),
+    /// Look once, print what would be done, do nothing.
+    Plan(plan::PlanArgs),
+    /// Show the pools, the instances and why nothing else is done.
+    Status(status::StatusArgs),
+    /// Serve a ClearML and an EC2 on loopback, for trying things out.
+    Sandbox(sandbox::SandboxArgs),
+    /// Show the autoscaler at work on the sandbox: no account, no server.
+    Demo(demo::DemoArgs),
+    /// The sidecar's own code, for the sandbox's instances.
+    #[command(hide = true)]
+    Sidecar(Rest),
+    /// A sandbox instance's first process.
+    #[command(hide = true)]
+    SandboxInstance(Rest),
+    /// The sandbox's stand-in for an agent.
+    #[command(hide = true)]
+    SandboxAgent(Rest),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The YAML file, as ClearML's aws_autoscaler.py writes it.
+    #[arg(long, default_value = DEFAULT_CONFIG_FILE, value_name = "FILE")]
+    pub config_file: PathBuf,
+}
+
+/// Everything after a hidden subcommand's name.
+#[derive(Debug, Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+/// Input that the operator must correct: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
+/// No controller answers: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoController(pub String);
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    // The stand-ins are to be small, and the supervisor's options are not ours to parse.
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some((name, rest)) = args.split_first() {
+        match name.to_str() {
+            Some("sidecar") => return sidecar::run(rest.iter().cloned()),
+            Some("sandbox-instance") => return ::sandbox::instances::supervise(rest),
+            Some("sandbox-agent") => return ::sandbox::standin::main(rest),
+            Some(_) | None => {}
+        }
+    }
+    let cli = Cli::parse();
+    log_to_stderr(cli.log, cli.log_json);
+    match runtime().and_then(|runtime| runtime.block_on(dispatch(cli.command))) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            exit_code(&error)
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(file) => run::run(&file.config_file).await,
+        Command::Plan(args) => plan::plan(&args).await,
+        Command::Status(args) => status::status(&args).await,
+        Command::Sandbox(args) => sandbox::sandbox(args).await,
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Sidecar(_) | Command::SandboxInstance(_) | Command::SandboxAgent(_) => {
+            // Taken before clap saw them; they are named above for the help of `clap` alone.
+            anyhow::bail!("hidden subcommands take no global options")
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn log_to_stderr(filter: EnvFilter, json: bool) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    if json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the command line's own output")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(|cause| cause.is::<BadInput>()) {
+        ExitCode::from(2)
+    } else if error.chain().any(|cause| cause.is::<NoController>()) {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Resolves when this process is told to stop.
+///
+/// # Errors
+/// If signals can't be watched.
+pub(crate) async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Prints a result.
+///
+/// # Errors
+/// If stdout is closed.
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()
+}
+
+/// An environment variable, if it is set and not empty.
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,16 @@
+//! `controller run`: the autoscaler, until it is told to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::env;
+use crate::service::{self, Service};
+
+pub(crate) async fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
+    let input = service::Input::load(config_file, &env)?;
+    let service = Service::start(input).await?;
+    super::stopped().await?;
+    tracing::info!("told to stop");
+    service.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
