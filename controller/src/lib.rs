@@ -6,6 +6,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod gateway;
+mod http;
 pub mod journal;
 pub mod live;
 pub mod service;

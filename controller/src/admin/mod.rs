@@ -15,6 +15,8 @@ use engine::status::Status;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use crate::http;
+
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "admin.sock";
 /// An answer that takes longer is no answer.
@@ -73,7 +75,7 @@ async fn status(State(published): State<watch::Receiver<Arc<Published>>>) -> Jso
 /// # Errors
 /// If none does, or not in time.
 pub async fn ask(path: &Path) -> anyhow::Result<Status> {
-    let client = reqwest::Client::builder().unix_socket(path).timeout(PATIENCE).build()?;
+    let client = http::client(PATIENCE).unix_socket(path).build()?;
     let answer = client.get("http://controller/status").send().await?.error_for_status()?;
     Ok(answer.json().await?)
 }

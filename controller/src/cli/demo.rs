@@ -12,12 +12,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use engine::ports::Clock as _;
+use planner::Time;
 use sandbox::Sandbox;
 use tempfile::TempDir;
 
 use self::narrate::Narrator;
 use self::summary::Summary;
 use super::print;
+use super::sandbox::POLL_SECONDS;
+use crate::journal::{NEW_FOR, Store};
+use crate::live::LiveClock;
 use crate::service::{Input, Service};
 
 const QUEUE: &str = "demo";
@@ -58,16 +63,22 @@ async fn run(sandbox: &Sandbox, dir: &Path, tasks: u32, json: bool, serve: bool)
     std::fs::write(&config_file, configuration(dir, sandbox)).context("write the demo's configuration")?;
     write_sidecar(dir)?;
     let input = input(sandbox, &config_file)?;
+    age_journal(&dir.join("state")).await?;
+    let service = Service::start(input).await?;
     let clearml = sandbox.clearml.handle();
-    let queue = clearml.create_queue(QUEUE).context("create the demo's queue")?;
+    let mut queues = clearml.queues().into_iter();
+    let queue = queues.find(|queue| queue.name == QUEUE).context("the service has made its queue")?.id;
     for number in 0..tasks {
         // Three to six seconds, so that tasks end one after the other.
         let seconds = 3.0 + f64::from(number % 4);
-        clearml.create_task(&format!("demo task {number}"), seconds, Some(&queue)).context("create a task")?;
+        clearml
+            .create_task(&format!("demo task {number}"), seconds, Some(&queue))
+            .context("create a task")?;
     }
-    let service = Service::start(input).await?;
     let mut narrator = Narrator::new(service.published(), json);
-    narrator.say(&format!("{tasks} tasks wait in queue {QUEUE}; at most 4 spot and 2 on-demand instances may serve them"));
+    narrator.say(&format!(
+        "{tasks} tasks wait in queue {QUEUE}; at most 4 spot and 2 on-demand instances may serve them"
+    ));
     if serve {
         narrator.say(&format!("look around:  controller status --config-file {}", config_file.display()));
     }
@@ -108,6 +119,14 @@ fn summary(sandbox: &Sandbox) -> Summary {
     let clearml = sandbox.clearml.handle();
     let waiting: Vec<String> = clearml.queues().into_iter().flat_map(|queue| queue.entries).collect();
     Summary::of(&clearml.tasks(), &waiting, sandbox.ec2.counts())
+}
+
+/// A fleet without a journal waits a minute, lest launches of before come to light. Here there is no before.
+async fn age_journal(state_dir: &Path) -> anyhow::Result<()> {
+    let now = LiveClock::start().now();
+    let earlier = Time(now.0.saturating_sub(2 * NEW_FOR.as_secs() * 1000));
+    Store::open(state_dir, earlier).await?.close().await;
+    Ok(())
 }
 
 /// A file as the script writes it, with times that suit a demo of a minute.
@@ -155,7 +174,7 @@ configurations:
       - 4
     - - regular
       - 2
-  extra_vm_bash_script: ''
+  extra_vm_bash_script: export CLEARML_AGENT_QUEUE_POLL_FREQ_SEC={POLL_SECONDS}
 ",
         state = state_dir.display(),
         sidecars = dir.display(),
@@ -165,7 +184,10 @@ configurations:
 /// What the gateway serves as the sidecar: a script that runs the sidecar's code in this very executable.
 fn write_sidecar(dir: &Path) -> anyhow::Result<()> {
     let executable = std::env::current_exe()?;
-    let script = format!("#!/bin/sh\nexec '{}' sidecar \"$@\"\n", executable.display().to_string().replace('\'', "'\\''"));
+    let script = format!(
+        "#!/bin/sh\nexec '{}' sidecar \"$@\"\n",
+        executable.display().to_string().replace('\'', "'\\''")
+    );
     for arch in ["x86_64", "aarch64"] {
         std::fs::write(dir.join(format!("sidecar-{arch}")), &script).context("write the demo's sidecar")?;
     }
@@ -178,10 +200,8 @@ fn input(sandbox: &Sandbox, config_file: &Path) -> anyhow::Result<Input> {
     let value = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let mut input = Input::load(config_file, &value)?;
     input.aws_endpoint = value("AWS_ENDPOINT_URL");
-    input.aws_keys = value("AWS_ACCESS_KEY_ID").zip(value("AWS_SECRET_ACCESS_KEY")).map(|(key, secret)| ec2::Keys {
-        key,
-        secret: secret.into(),
-        token: None,
-    });
+    input.aws_keys = value("AWS_ACCESS_KEY_ID")
+        .zip(value("AWS_SECRET_ACCESS_KEY"))
+        .map(|(key, secret)| ec2::Keys { key, secret: secret.into(), token: None });
     Ok(input)
 }

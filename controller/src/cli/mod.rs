@@ -25,7 +25,13 @@ pub const DEFAULT_CONFIG_FILE: &str = "aws_autoscaler.yaml";
 #[command(name = "controller", version, propagate_version = true)]
 struct Cli {
     /// What is logged, in the form of RUST_LOG: `info`, `warn,engine=debug`.
-    #[arg(long, global = true, env = "CLEARML_AUTOSCALER_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "CLEARML_AUTOSCALER_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     log: EnvFilter,
     /// Log JSON lines.
     #[arg(long, global = true)]

@@ -33,19 +33,28 @@ pub(super) fn page(status: &Status) -> String {
 }
 
 fn pool_table(pools: &[PoolStatus]) -> Table {
-    let mut table = table(["queue", "resource", "waiting", "maximum", "instances", "coming", "idle", "busy", "leaving"]);
+    let mut table =
+        table(["queue", "resource", "waiting", "maximum", "instances", "coming", "idle", "busy", "leaving"]);
     for pool in pools {
         let PoolStatus { queue, resource, waiting, maximum, instances, coming, idle, busy, leaving } = pool;
         let waiting = waiting.map_or_else(|| "?".to_owned(), |waiting| waiting.to_string());
         let mut row = vec![Cell::new(queue), Cell::new(resource), number(waiting)];
-        row.extend([number(maximum), number(instances), number(coming), number(idle), number(busy), number(leaving)]);
+        row.extend([
+            number(maximum),
+            number(instances),
+            number(coming),
+            number(idle),
+            number(busy),
+            number(leaving),
+        ]);
         table.add_row(row);
     }
     table
 }
 
 fn instance_table(instances: &[InstanceStatus], now: Time) -> Table {
-    let mut table = table(["instance", "resource", "type", "zone", "market", "age", "state", "since", "signal", "task"]);
+    let mut table =
+        table(["instance", "resource", "type", "zone", "market", "age", "state", "since", "signal", "task"]);
     for instance in instances {
         let InstanceStatus {
             instance,
@@ -118,7 +127,8 @@ mod tests {
 
     #[test]
     fn spans_are_told_in_two_units() {
-        let told = [0, 59, 60, 61, 3600, 3661, 86_400, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
+        let told =
+            [0, 59, 60, 61, 3600, 3661, 86_400, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
         assert_eq!(told, ["0 s", "59 s", "1 min", "1 min 1 s", "1 h", "1 h 1 min", "1 d", "1 d 1 h"]);
     }
 }

@@ -16,7 +16,7 @@ use super::print;
 /// How long an instance stays `pending`: a moment, so that one can see it.
 const BOOT_DELAY: Duration = Duration::from_millis(800);
 /// How often agents look for tasks, in seconds; ClearML's default of 5 would make a dull demo.
-const POLL_SECONDS: &str = "0.5";
+pub(super) const POLL_SECONDS: &str = "0.5";
 
 /// Options of `controller sandbox`.
 #[derive(Debug, Args)]
@@ -48,7 +48,9 @@ pub(crate) async fn sandbox(args: SandboxArgs) -> anyhow::Result<ExitCode> {
 /// A sandbox whose instances are processes: stand-in agents, or real ones from a virtual environment.
 pub(crate) fn options(agent_venv: Option<PathBuf>) -> anyhow::Result<sandbox::Options> {
     let image = match agent_venv {
-        Some(venv) => Image::Venv(std::fs::canonicalize(&venv).with_context(|| format!("find {}", venv.display()))?),
+        Some(venv) => {
+            Image::Venv(std::fs::canonicalize(&venv).with_context(|| format!("find {}", venv.display()))?)
+        }
         None => Image::StandIn,
     };
     let env = BTreeMap::from([("CLEARML_AGENT_QUEUE_POLL_FREQ_SEC".to_owned(), POLL_SECONDS.to_owned())]);

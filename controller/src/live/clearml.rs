@@ -38,9 +38,9 @@ impl ClearMl for LiveClearMl {
 
     async fn workers(&self) -> Result<BTreeMap<WorkerId, Worker>, ClearMlError> {
         let workers = self.client.workers(SEEN).await.map_err(|error| by_meaning(&error))?;
-        let ours = workers.into_iter().filter(|worker| {
-            worker.id.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(':'))
-        });
+        let ours = workers
+            .into_iter()
+            .filter(|worker| worker.id.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(':')));
         Ok(ours
             .map(|worker| (WorkerId(worker.id), Worker { task: worker.task.map(|task| TaskId(task.id)) }))
             .collect())

@@ -36,7 +36,8 @@ impl LiveCloud {
     }
 
     fn tags(&self, resource: &Resource, launch: &Launch) -> BTreeMap<String, String> {
-        let mut tags = BTreeMap::from([(NAME.to_owned(), format!("{}-{}", self.config.prefix, launch.resource))]);
+        let mut tags =
+            BTreeMap::from([(NAME.to_owned(), format!("{}-{}", self.config.prefix, launch.resource))]);
         tags.extend(resource.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())));
         tags.extend(
             [
@@ -103,7 +104,11 @@ impl LiveCloud {
 
 impl Cloud for LiveCloud {
     async fn describe(&self) -> Result<BTreeMap<InstanceId, CloudInstance>, CloudError> {
-        let found = self.client.describe_by_tag(FLEET, self.fleet.as_str()).await.map_err(|error| by_meaning(&error))?;
+        let found = self
+            .client
+            .describe_by_tag(FLEET, self.fleet.as_str())
+            .await
+            .map_err(|error| by_meaning(&error))?;
         Ok(found.into_iter().filter_map(of_ours).collect())
     }
 
@@ -206,9 +211,11 @@ mod tests {
 
     #[test]
     fn a_placement_survives_its_tag() {
-        for placement in
-            [Placement::Any, Placement::Zone("us-east-1b".to_owned()), Placement::Subnet("subnet-1".to_owned())]
-        {
+        for placement in [
+            Placement::Any,
+            Placement::Zone("us-east-1b".to_owned()),
+            Placement::Subnet("subnet-1".to_owned()),
+        ] {
             assert_eq!(placement_of(&placement_tag(&placement)), Some(placement));
         }
         assert_eq!(placement_of("elsewhere"), None);

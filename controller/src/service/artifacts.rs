@@ -58,10 +58,26 @@ mod tests {
 
     #[test]
     fn gravitons_are_told_by_their_names() {
-        for name in ["g5g.xlarge", "t4g.micro", "c7gn.large", "im4gn.large", "is4gen.medium", "hpc7g.4xlarge", "a1.large"] {
+        for name in [
+            "g5g.xlarge",
+            "t4g.micro",
+            "c7gn.large",
+            "im4gn.large",
+            "is4gen.medium",
+            "hpc7g.4xlarge",
+            "a1.large",
+        ] {
             assert_eq!(architecture(&name.into()), Arch::Aarch64, "{name}");
         }
-        for name in ["g4dn.xlarge", "p5en.48xlarge", "g6e.xlarge", "gr6.4xlarge", "t3.micro", "u7i-12tb.224xlarge", "m7i-flex.large"] {
+        for name in [
+            "g4dn.xlarge",
+            "p5en.48xlarge",
+            "g6e.xlarge",
+            "gr6.4xlarge",
+            "t3.micro",
+            "u7i-12tb.224xlarge",
+            "m7i-flex.large",
+        ] {
             assert_eq!(architecture(&name.into()), Arch::X86_64, "{name}");
         }
     }

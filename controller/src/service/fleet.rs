@@ -13,6 +13,7 @@ use crate::boot::{self, Bootstrap, Standalone};
 use crate::cli::BadInput;
 use crate::config::{self, Config, Credentials};
 use crate::gateway::Gateway;
+use crate::http;
 use crate::live::UserData;
 
 /// The metadata service is one hop away, or not there at all.
@@ -20,7 +21,11 @@ const IMDS_PATIENCE: Duration = Duration::from_secs(1);
 const IMDS: &str = "http://169.254.169.254";
 
 /// Whose rights EC2 is asked with, and where.
-pub(super) fn ec2_settings(config: &Config, endpoint: Option<String>, keys: Option<ec2::Keys>) -> ec2::Settings {
+pub(super) fn ec2_settings(
+    config: &Config,
+    endpoint: Option<String>,
+    keys: Option<ec2::Keys>,
+) -> ec2::Settings {
     let of_file = match &config.aws.credentials {
         Credentials::Chain => None,
         Credentials::Keys { access_key, secret_key, session_token } => Some(ec2::Keys {
@@ -62,7 +67,11 @@ impl Reach {
     ///
     /// # Errors
     /// If sidecars are required and nothing says how.
-    pub(super) fn of(config: &Config, mode: SidecarMode, own: Option<IpAddr>) -> Result<Option<Self>, BadInput> {
+    pub(super) fn of(
+        config: &Config,
+        mode: SidecarMode,
+        own: Option<IpAddr>,
+    ) -> Result<Option<Self>, BadInput> {
         match (mode, &config.advertise, own) {
             (SidecarMode::Off, _, _) => Ok(None),
             (SidecarMode::Required, Some(advertise), _) => {
@@ -81,14 +90,18 @@ impl Reach {
     /// `https://HOST:PORT`, of a gateway that listens on this port.
     fn url(&self, listening: u16) -> String {
         let port = self.port.unwrap_or(listening);
-        if self.host.contains(':') { format!("https://[{}]:{port}", self.host) } else { format!("https://{}:{port}", self.host) }
+        if self.host.contains(':') {
+            format!("https://[{}]:{port}", self.host)
+        } else {
+            format!("https://{}:{port}", self.host)
+        }
     }
 }
 
 /// The private address of the EC2 instance that this runs on; `None` elsewhere.
 pub(super) async fn runs_on_ec2() -> Option<IpAddr> {
     let base = std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|_| IMDS.to_owned());
-    let client = reqwest::Client::builder().timeout(IMDS_PATIENCE).no_proxy().build().ok()?;
+    let client = http::client(IMDS_PATIENCE).build().ok()?;
     let mut lifetime = HeaderMap::new();
     lifetime.insert("x-aws-ec2-metadata-token-ttl-seconds", HeaderValue::from_static("60"));
     let token = client.put(format!("{base}/latest/api/token")).headers(lifetime).send().await.ok()?;

@@ -14,10 +14,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::artifacts::{missing_sidecars, sidecar_dir};
 use super::boot_scripts::AgentSetups;
 use super::fleet::{Reach, agent_addresses, runs_on_ec2, user_data};
-use super::artifacts::{missing_sidecars, sidecar_dir};
-use super::lease::{Claim, Held, Lease};
+use super::lease::{Claim, Held, Lease, LeaseError};
 use crate::admin::{self, Admin};
 use crate::cli::BadInput;
 use crate::config::{self, Config};
@@ -27,6 +27,8 @@ use crate::live::{LiveClearMl, LiveClock, LiveCloud};
 
 /// How often ClearML's list of workers is read.
 const WORKERS_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two clean-ups of the journal.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Between two looks at the lease.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// The loop is given this long to finish the calls that it has in flight.
@@ -56,7 +58,10 @@ impl Input {
         match (config, clearml) {
             (Ok(config), Ok(clearml)) => Ok(Self { config, clearml, aws_endpoint: None, aws_keys: None }),
             (config, clearml) => {
-                let faults = [config.err().map(|faults| faults.to_string()), clearml.err().map(|faults| faults.to_string())];
+                let faults = [
+                    config.err().map(|faults| faults.to_string()),
+                    clearml.err().map(|faults| faults.to_string()),
+                ];
                 Err(BadInput(faults.into_iter().flatten().collect::<Vec<_>>().join("\n")))
             }
         }
@@ -68,6 +73,7 @@ pub struct Service {
     published: watch::Receiver<Arc<Published>>,
     stop: oneshot::Sender<()>,
     looping: JoinHandle<()>,
+    pruning: JoinHandle<()>,
     lease: Lease<clearml::Client>,
     gateway: Option<Gateway>,
     /// Held for its socket.
@@ -88,7 +94,11 @@ impl Service {
             server = server.server_version.as_deref().unwrap_or("unknown"), "starting"
         );
         let queues: Vec<&str> = config.pools.iter().map(|pool| pool.queue.as_str()).collect();
-        clearml.ensure_queues(&queues).await.map_err(|error| refused(&error)).context("the budget's queues")?;
+        clearml
+            .ensure_queues(&queues)
+            .await
+            .map_err(|error| refused(&error))
+            .context("the budget's queues")?;
 
         let clock = LiveClock::start();
         let store = Arc::new(
@@ -101,8 +111,7 @@ impl Service {
             run: uuid::Uuid::new_v4().simple().to_string(),
             predecessor: None,
         };
-        let lease =
-            Lease::acquire(clearml.clone(), &claim).await.map_err(|error| BadInput(error.to_string()))?;
+        let lease = Lease::acquire(clearml.clone(), &claim).await.map_err(lease_refused)?;
 
         let (gateway, blocked) = match mode {
             SidecarMode::Required => {
@@ -147,6 +156,7 @@ impl Service {
         let published = engine.published();
         setups.follow(published.clone());
         let admin = Admin::listen(config.state_dir.join(admin::SOCKET), published.clone()).await?;
+        let pruning = tokio::spawn(prune(Arc::clone(&store), clock, published.clone()));
         let (stop, stopped) = oneshot::channel();
         let looping = tokio::spawn(async move {
             // Held so that the policy stays as it is until somebody can change it.
@@ -158,7 +168,7 @@ impl Service {
                 })
                 .await;
         });
-        Ok(Self { published, stop, looping, lease, gateway, _admin: admin, store })
+        Ok(Self { published, stop, looping, pruning, lease, gateway, _admin: admin, store })
     }
 
     /// What the last pass saw and decided.
@@ -174,7 +184,8 @@ impl Service {
     /// Ends the loop once its calls are answered, and gives the lease back. Instances are left as they are:
     /// their sidecars see to it that an idle one does not stay.
     pub async fn stop(self) {
-        let Self { published: _, stop, looping, lease, gateway, _admin, store } = self;
+        let Self { published: _, stop, looping, pruning, lease, gateway, _admin, store } = self;
+        pruning.abort();
         // The loop may have ended already.
         let _ = stop.send(());
         if tokio::time::timeout(STOP_PATIENCE, looping).await.is_err() {
@@ -288,6 +299,25 @@ fn fleet_id(project: &str, prefix: &str) -> FleetId {
 /// What ClearML refuses an operator must correct; what may work later is no such thing.
 fn refused(error: &clearml::Error) -> anyhow::Error {
     if error.is_transient() { anyhow::anyhow!("{error}") } else { BadInput(error.to_string()).into() }
+}
+
+/// Another autoscaler is the operator's to end; a server that does not answer is nobody's fault here.
+fn lease_refused(error: LeaseError) -> anyhow::Error {
+    match error {
+        LeaseError::Held { .. } => BadInput(error.to_string()).into(),
+        LeaseError::Undecided { .. } | LeaseError::ClearMl(_) => error.into(),
+    }
+}
+
+/// Forgets, every hour, what the journal has kept for long enough.
+async fn prune(store: Arc<Store>, clock: LiveClock, published: watch::Receiver<Arc<Published>>) {
+    loop {
+        clock.sleep(PRUNE_INTERVAL).await;
+        let live = published.borrow().snapshot.instances.keys().cloned().collect();
+        if let Err(error) = store.prune(clock.now(), &live).await {
+            tracing::warn!("prune the {error}");
+        }
+    }
 }
 
 /// The lease as a flag. Looked at every second besides: it also runs out without anybody saying so.

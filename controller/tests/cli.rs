@@ -1,0 +1,120 @@
+//! The command line as a person meets it: exit codes and words, through the real executable.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const GOOD: &str = "\
+hyper_params:
+  cloud_credentials_region: us-east-1
+  use_credentials_chain: true
+configurations:
+  resource_configurations:
+    t4:
+      instance_type: g4dn.xlarge
+      is_spot: true
+      availability_zone: us-east-1b
+      ami_id: ami-0123456789abcdef0
+  queues:
+    gpu_queue: [[t4, 2]]
+";
+
+fn controller(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_controller"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .env("HOME", dir)
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_missing_file_is_named_and_ends_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = controller(dir.path(), &["run"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("aws_autoscaler.yaml"), "{}", stderr(&output));
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_their_keys_and_without_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = GOOD
+        .replace(
+            "use_credentials_chain: true",
+            "use_credentials_chain: maybe\n  git_pass: [hunter2]\n  max_idle_time: 3",
+        )
+        .replace("[[t4, 2]]", "[[v100, 2], [t4, -1]]");
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), bad).unwrap();
+    let output = controller(dir.path(), &["run"]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    for part in [
+        "use_credentials_chain",
+        "max_idle_time_min",
+        "v100",
+        "gpu_queue",
+        "git_pass",
+        "CLEARML_API_ACCESS_KEY",
+    ] {
+        assert!(told.contains(part), "{part} in:\n{told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn status_without_a_controller_ends_with_3_and_says_where_it_looked() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
+    let output = controller(dir.path(), &["status"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("admin.sock"), "{}", stderr(&output));
+    let output = controller(dir.path(), &["status", "--socket", "/nowhere/admin.sock"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/nowhere/admin.sock"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_clearml_that_is_down_is_told_with_its_address() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_controller"))
+        .arg("plan")
+        .current_dir(dir.path())
+        .env_clear()
+        .env("HOME", dir.path())
+        .env("CLEARML_API_HOST", "http://127.0.0.1:9")
+        .env("CLEARML_API_ACCESS_KEY", "key")
+        .env("CLEARML_API_SECRET_KEY", "a-secret-of-mine")
+        .output()
+        .unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("auth.login") && told.contains("127.0.0.1:9"), "{told}");
+    assert!(!told.contains("a-secret-of-mine"), "{told}");
+}
+
+#[test]
+fn the_demo_loses_nothing_kills_nothing_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let output = Command::new(env!("CARGO_BIN_EXE_controller"))
+        .args(["demo", "--json", "--tasks", "8"])
+        .current_dir(dir.path())
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["tasks"], serde_json::json!({"completed": 8, "lost": 0, "killed": 0}), "{told}");
+    assert_eq!(summary["instances"]["left"], 0, "{told}");
+    assert_eq!(summary["instances"]["launched"], summary["instances"]["terminated"], "{told}");
+    assert!(summary["wait_s"]["p95"].as_f64().unwrap() > 0.0);
+}
