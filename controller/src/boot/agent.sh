@@ -2,12 +2,15 @@
 HERE="$(cd "$(dirname "$0")" && pwd)"
 . "$HERE/environment"
 
+# Below another root, a machine whose files are gone is gone: whatever `shutdown` is found now is the host's.
 power_off() {
+    [ -d "${CLEARML_AUTOSCALER_ROOT:-/}" ] || exit 1
     local left=60
     until shutdown -P now; do
         left=$((left - 1))
         [ "$left" -gt 0 ] || return 1
         sleep 5
+        [ -d "${CLEARML_AUTOSCALER_ROOT:-/}" ] || exit 1
     done
 }
 

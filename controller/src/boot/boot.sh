@@ -45,7 +45,8 @@ on_exit() {
     say "boot failed in phase $CURRENT: powering off"
     # Long enough for the log's end to be reported.
     sleep "$LINGER"
-    shutdown -P now
+    # Below another root, a machine whose files are gone is gone: `shutdown` would be the host's.
+    [ -d "${ROOT:-/}" ] && shutdown -P now
     exit 1
 }
 trap on_exit EXIT

@@ -14,7 +14,8 @@ say() {
 fail() {
     say "$*: powering off"
     sleep "$LINGER"
-    shutdown -P now
+    # Below another root, a machine whose files are gone is gone: `shutdown` would be the host's.
+    [ -d "${ROOT:-/}" ] && shutdown -P now
     exit 1
 }
 

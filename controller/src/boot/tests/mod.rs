@@ -141,6 +141,17 @@ impl Machine {
         found.map(str::to_owned)
     }
 
+    /// Whatever has this machine's root among its arguments.
+    fn processes(&self) -> Vec<String> {
+        let root = self.root.path().display().to_string();
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let ours = all.filter(|entry| {
+            let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&arguments).contains(&root)
+        });
+        ours.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     fn stop_agent(&self) {
         fs::write(self.path("stop"), "").unwrap();
     }
@@ -158,12 +169,20 @@ const LOG: &str = "var/lib/clearml-autoscaler/boot/log";
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The agent's wrapper ends with it; the directory goes only after that.
-        if self.path("agent.argv").exists() {
-            self.stop_agent();
-            self.wait_for("the agent ends", |machine| {
-                machine.lines("shutdown.calls").iter().any(|call| call == "-P now")
-            });
+        // The directory goes only when nothing runs in it any more.
+        self.stop_agent();
+        let began = Instant::now();
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            if began.elapsed() > PATIENCE {
+                let mut kill = Command::new("kill");
+                // A process that has ended by now is as well.
+                let _ = kill.arg("-9").args(left).status();
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
