@@ -5,8 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
+use axum::extract::multipart::Field;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -70,7 +71,7 @@ impl Files {
                 Err(_) => return reply(StatusCode::BAD_REQUEST, "a broken form"),
             };
             // Without a file name it is no file.
-            let (Some(name), true) = (field.name().map(path), field.file_name().is_some()) else { continue };
+            let (Some(name), true) = (name(&field), field.file_name().is_some()) else { continue };
             let Ok(content) = field.bytes().await else {
                 return reply(StatusCode::BAD_REQUEST, "a broken form");
             };
@@ -101,16 +102,22 @@ impl Files {
     }
 }
 
+/// The field's name, plain or in the extended form `name*=utf-8''...`, which some clients use for a slash.
+fn name(field: &Field<'_>) -> Option<String> {
+    if let Some(name) = field.name() {
+        return Some(path(name));
+    }
+    let disposition = field.headers().get(CONTENT_DISPOSITION)?.to_str().ok()?;
+    let value = disposition.split(';').find_map(|part| part.trim().strip_prefix("name*="))?;
+    Some(path(value.splitn(3, '\'').nth(2)?))
+}
+
 /// Without the slashes around it, the web server's `/files`, and percent signs.
 fn path(raw: &str) -> String {
     let raw = raw.strip_prefix("/files/").unwrap_or(raw).trim_matches('/');
-    // A plus sign stands for itself in a path.
-    let mut pairs = form_urlencoded::parse(raw.as_bytes());
+    // As in a form, but for what has a meaning there and none in a path.
     let escaped = raw.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    if raw.is_empty() || pairs.next().is_none() {
-        return String::new();
-    }
-    form_urlencoded::parse(escaped.as_bytes()).map(|(key, _)| key.into_owned()).collect()
+    form_urlencoded::parse(escaped.as_bytes()).map(|(path, _)| path.into_owned()).collect()
 }
 
 fn reply(status: StatusCode, text: impl Into<Body>) -> Response<Body> {

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -21,6 +22,8 @@ use super::faults::Fault;
 use super::handle::Handle;
 
 const LARGEST_BODY: usize = 64 << 20;
+/// For the head and half a body to leave before the connection is cut.
+const FLUSH: Duration = Duration::from_millis(50);
 
 pub(super) struct Api {
     pub(super) handle: Handle,
@@ -147,7 +150,7 @@ fn decode(headers: &HeaderMap, body: &Bytes) -> Result<(Doc, Option<Vec<Doc>>), 
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with("application/json-lines") {
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let batch = lines.map(|line| serde_json::from_slice(line)).collect::<Result<_, _>>();
+        let batch = lines.map(serde_json::from_slice).collect::<Result<_, _>>();
         return Ok((Doc::new(), Some(batch.map_err(|_| ApiError::bad_request())?)));
     }
     if kind.starts_with("application/x-www-form-urlencoded") {
@@ -191,9 +194,12 @@ fn envelope(target: &Target, result: Result<Value, ApiError>) -> Value {
     })
 }
 
-/// Ends the connection in the middle.
+/// Ends the connection in the middle, once the first half was sent.
 fn half(text: &str) -> Body {
     let first = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
-    let end = io::Error::new(io::ErrorKind::ConnectionAborted, "cut on purpose");
-    Body::from_stream(stream::iter([Ok(first), Err(end)]))
+    let end = async {
+        tokio::time::sleep(FLUSH).await;
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut on purpose"))
+    };
+    Body::from_stream(stream::once(std::future::ready(Ok(first))).chain(stream::once(end)))
 }

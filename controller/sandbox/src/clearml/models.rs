@@ -46,14 +46,14 @@ fn get_all(state: &mut State, call: &Call) -> Result<Value, ApiError> {
 fn edit(state: &mut State, call: &Call) -> Result<Value, ApiError> {
     let mut fields = call.data.clone();
     fields.remove("model");
-    change(state, call, fields)
+    change(state, call, &fields)
 }
 
 fn set_ready(state: &mut State, call: &Call) -> Result<Value, ApiError> {
-    change(state, call, Doc::from_iter([("ready".to_owned(), true.into())]))
+    change(state, call, &Doc::from_iter([("ready".to_owned(), true.into())]))
 }
 
-fn change(state: &mut State, call: &Call, fields: Doc) -> Result<Value, ApiError> {
+fn change(state: &mut State, call: &Call, fields: &Doc) -> Result<Value, ApiError> {
     let id = call.text("model")?;
     let model = state.models.get_mut(id).ok_or_else(|| ApiError::no_model(id))?;
     model.extend(fields.clone());

@@ -22,11 +22,11 @@ pub(in super::super) const ENDPOINTS: &[Endpoint] = &[
 /// The section that may be edited whatever the status.
 const USER_PROPERTIES: &str = "properties";
 
-fn section<'a>(item: &'a Doc) -> Result<&'a str, ApiError> {
+fn section(item: &Doc) -> Result<&str, ApiError> {
     document::text(item, "section").ok_or_else(|| ApiError::missing("section"))
 }
 
-fn name<'a>(item: &'a Doc) -> Result<&'a str, ApiError> {
+fn name(item: &Doc) -> Result<&str, ApiError> {
     document::text(item, "name").ok_or_else(|| ApiError::missing("name"))
 }
 

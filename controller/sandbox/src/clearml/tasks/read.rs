@@ -18,6 +18,9 @@ pub(in super::super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint::new("tasks.validate", V1, validate),
 ];
 
+/// The name behind an id.
+type Lookup = fn(&State, &str) -> Option<String>;
+
 fn get_by_id(state: &mut State, call: &Call) -> Result<Value, ApiError> {
     let task = state.task(call.text("task")?)?;
     Ok(json!({ "task": document::only(&task.doc, &call.only_fields()) }))
@@ -46,15 +49,15 @@ fn get_all_ex(state: &mut State, call: &Call) -> Result<Value, ApiError> {
 /// With names beside the ids that it refers to.
 fn expanded(state: &State, doc: &Doc) -> Doc {
     let mut doc = doc.clone();
-    let names: [(&str, &dyn Fn(&str) -> Option<String>); 4] = [
-        ("user", &|id| Some(state.user_name(id).to_owned())),
-        ("project", &|id| name(state.projects.get(id)?)),
-        ("parent", &|id| name(&state.tasks.get(id)?.doc)),
-        ("execution.queue", &|id| name(&state.queues.get(id)?.doc)),
+    let lookups: [(&str, Lookup); 4] = [
+        ("user", |state, id| Some(state.user_name(id).to_owned())),
+        ("project", |state, id| name(state.projects.get(id)?)),
+        ("parent", |state, id| name(&state.tasks.get(id)?.doc)),
+        ("execution.queue", |state, id| name(&state.queues.get(id)?.doc)),
     ];
-    for (field, name) in names {
+    for (field, lookup) in lookups {
         if let Some(id) = document::text(&doc, field).map(str::to_owned) {
-            document::set(&mut doc, field, State::reference(&id, name(&id).as_deref()));
+            document::set(&mut doc, field, State::reference(&id, lookup(state, &id).as_deref()));
         }
     }
     document::set(&mut doc, "company", json!({ "id": state.company }));
