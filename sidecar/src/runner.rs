@@ -38,7 +38,7 @@ const UNSENT: usize = 64;
 pub(crate) async fn run(config: Config) -> io::Result<()> {
     std::fs::create_dir_all(config.layout.home())?;
     let watch = Watch::new()?;
-    watch.add(&config.layout.home())?;
+    watch.add_appended(&config.layout.home())?;
     let (ours, mut incoming) = mpsc::channel(16);
     let (done, mut disarmed) = mpsc::channel(1);
     let (gpus_seen, gpus) = watch::channel(Vec::new());
@@ -52,8 +52,9 @@ pub(crate) async fn run(config: Config) -> io::Result<()> {
         let wait = runner.wake_at(now).saturating_sub(now);
         let event = tokio::select! {
             changed = watch.changed() => {
-                changed?;
-                runner.follow_boot();
+                if changed?.boot {
+                    runner.follow_boot();
+                }
                 None
             }
             message = incoming.recv() => match message {

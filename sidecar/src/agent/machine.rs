@@ -16,6 +16,8 @@ pub const RETIRED_GRACE: Duration = Duration::from_secs(60);
 /// How much longer than the idle limit a machine waits for a silent controller.
 pub const SILENT_GRACE: Duration = Duration::from_secs(60);
 
+/// A renewal that is due so soon is done with whatever else is.
+const RENEWAL_SLACK: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const AGENT_ENDED_GRACE: Duration = Duration::from_secs(10);
 const BOOT_FAILED_GRACE: Duration = Duration::from_secs(60);
@@ -153,7 +155,11 @@ impl Machine {
             Link::Attached { next_heartbeat } => Some(next_heartbeat),
             Link::Detached { .. } => None,
         };
-        let renewal = self.may_renew(now).then_some(self.next_renewal);
+        let renewal = self.may_renew(now).then_some(self.next_renewal).map(|due| match heartbeat {
+            // One waking instead of two.
+            Some(beat) if beat > due && beat < due + RENEWAL => beat,
+            Some(_) | None => due,
+        });
         let end = self.end_at().map(|(at, _)| at.max(self.next_power_off));
         let own_close = self.silent_end_at().map(|at| at.max(self.next_own_close));
         let own_close = own_close.filter(|_| self.closing.is_none() && !self.silent_end);
@@ -270,7 +276,7 @@ impl Machine {
             self.closing = Some(Closing::Own);
             fx.push(Effect::CloseGates);
         }
-        if self.may_renew(now) && now >= self.next_renewal {
+        if self.may_renew(now) && now + RENEWAL_SLACK >= self.next_renewal {
             self.next_renewal = now + RENEWAL;
             fx.push(Effect::RenewLeases { until: now + LEASE });
         }

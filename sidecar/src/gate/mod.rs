@@ -37,7 +37,7 @@ use crate::agent::Reading;
 /// `PYTHON agent_shim.py --gate-dir DIR [--self-idle-limit SECONDS --power-off COMMAND] -- ARGUMENTS`.
 pub const AGENT_SHIM: &str = include_str!("agent_shim.py");
 
-const SMALL_FILE: u64 = 4096;
+const SMALL_FILE: usize = 4096;
 
 /// One agent's gate directory, from the sidecar's side.
 #[derive(Clone, Debug)]
@@ -161,11 +161,12 @@ fn parse_state(line: &str) -> Option<Reading> {
     }
 }
 
-/// Reads a file of which more than a page would be a mistake.
+/// Reads a file of which more than a page would be a mistake, in one go: a short read is its end.
 pub(crate) fn read_small(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(SMALL_FILE).read_to_string(&mut text)?;
-    Ok(text)
+    let mut page = [0; SMALL_FILE];
+    let length = File::open(path)?.read(&mut page)?;
+    let text = std::str::from_utf8(&page[..length]);
+    text.map(str::to_owned).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Replaces a file at once and whole, 0600; `durable` also against a loss of power.

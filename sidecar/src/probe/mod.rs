@@ -116,9 +116,10 @@ impl Process {
         self.pid
     }
 
-    /// It runs. Once it has ended, whoever gets its pid next is not meant.
+    /// It runs, as far as [`Process::ended`] has told; looked up where that cannot tell. Once it has ended,
+    /// whoever gets its pid next is not meant.
     pub fn is_alive(&mut self, proc: &Proc) -> bool {
-        self.ended = self.ended || !proc.is_alive(self.pid);
+        self.ended = self.ended || (self.end.is_none() && !proc.is_alive(self.pid));
         !self.ended
     }
 

@@ -1,7 +1,10 @@
 //! What the sidecar costs its machine. Printed, and judged by nobody:
 //!
 //!     cargo build --profile tiny --bin sidecar
-//!     SIDECAR=target/tiny/sidecar SECONDS=300 cargo test -p sidecar --test session figures -- --ignored --nocapture
+//!     TMPDIR=/dev/shm SIDECAR=$PWD/target/tiny/sidecar SECONDS=300 cargo test -p sidecar --test session figures -- \
+//!         --ignored --nocapture
+//!
+//! On an instance the gate's files are in memory too, hence TMPDIR.
 
 use std::fs;
 use std::path::PathBuf;
