@@ -1,9 +1,10 @@
 //! ClearML's own SDK, from PyPI, against the sandbox's server: its wire is right if the SDK can't tell.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::ensure;
-use sandbox::clearml::{Options, Server, Status};
+use sandbox::clearml::{Fault, Options, Server, Status};
 use tests::agent::python as clearml_python;
 use tests::process::Process;
 use tests::python;
@@ -14,7 +15,10 @@ fn run(server: &Server, script: &str) -> anyhow::Result<String> {
     let venv = python::venv("clearml", &python::file("clearml-requirements.txt"))?;
     let home = tempfile::tempdir()?;
     let mut command = clearml_python(&venv, home.path(), server);
-    command.arg(python::file(script));
+    // Away from this repository, which the SDK would look through for the task's source.
+    let copy = home.path().join(script);
+    fs::copy(python::file(script), &copy)?;
+    command.arg(copy);
     let mut process = Process::start(command, &home.path().join("log"))?;
     let status = process.wait(LIMIT)?;
     ensure!(status.success(), "{script}: {status}; {}", process.tail());
@@ -60,14 +64,12 @@ async fn a_program_reports_through_the_sdk_and_reads_it_back() -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sdk_outlives_a_server_that_falters() -> anyhow::Result<()> {
-    use sandbox::clearml::Fault;
-
     let server = Server::start(Options { close_connections: true, ..Options::default() }).await?;
     let handle = server.handle();
     handle.create_queue("sdk-queue")?;
+    handle.inject("projects.create", Fault::Html { code: 502 }, Some(2));
     handle.inject("events.add_batch", Fault::Drop, Some(1));
-    handle.inject("tasks.get_by_id", Fault::Html { code: 502 }, Some(2));
-    handle.inject("tasks.get_all", Fault::HalfBody, Some(1));
+    handle.inject("events.scalar_metrics_iter_histogram", Fault::HalfBody, Some(1));
     run(&server, "sdk_task.py")?;
     Ok(())
 }
