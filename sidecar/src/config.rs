@@ -151,6 +151,11 @@ impl Layout {
         self.under("/run/systemd/system")
     }
 
+    /// Below another root: its directory was removed. What `shutdown` is found then is the host's.
+    pub fn is_gone(&self) -> bool {
+        !self.root.as_os_str().is_empty() && !self.root.is_dir()
+    }
+
     fn under(&self, absolute: &str) -> PathBuf {
         if self.root.as_os_str().is_empty() {
             PathBuf::from(absolute)

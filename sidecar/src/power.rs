@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
+use crate::config::Layout;
 use crate::log;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -13,9 +14,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Cancels the shutdown that is armed, trying until it works: left armed it would kill a task one day.
-pub(crate) async fn disarm() {
+pub(crate) async fn disarm(layout: &Layout) {
     let mut pause = FIRST_PAUSE;
-    while !shutdown(&["-c"]).await {
+    while !layout.is_gone() && !shutdown(&["-c"]).await {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -65,6 +65,9 @@ pub(crate) async fn run(config: Config) -> io::Result<()> {
             () = runner.agents.ended() => None,
             () = sleep(wait) => Some(Event::Tick),
         };
+        if runner.layout.is_gone() {
+            return Err(io::Error::other("the machine's directory is gone"));
+        }
         runner.look();
         if let Some(event) = event {
             runner.handle(event);
@@ -249,15 +252,17 @@ impl Runner {
             }
             Effect::Report => self.report(),
             Effect::Disarm => {
-                let done = self.done.clone();
+                let (done, layout) = (self.done.clone(), self.layout.clone());
                 tokio::spawn(async move {
-                    power::disarm().await;
+                    power::disarm(&layout).await;
                     let _ = done.send(()).await;
                 });
             }
             Effect::PowerOff(reason) => {
                 log::warn(format_args!("powering off: {reason}"));
-                tokio::spawn(power::off());
+                if !self.layout.is_gone() {
+                    tokio::spawn(power::off());
+                }
             }
         }
         None
