@@ -110,7 +110,7 @@ pub(crate) async fn burst() -> anyhow::Result<()> {
     }
     println!(
         "500 tasks at once, maximum 500, at defaults: all launched after {launched}, since the first reply that showed \
-         them {since_reply}; at most {calls} RunInstances calls a round"
+         one {since_reply}; at most {calls} RunInstances calls a round"
     );
     stage.close().await;
     Ok(())
