@@ -89,11 +89,11 @@ impl Stage {
     ) -> anyhow::Result<Vec<(String, mpsc::Sender<Doing>)>> {
         let clearml = self.sandbox.clearml.handle();
         let id = self.queue_id(queue)?;
+        let before = self.sandbox.ec2.counts().launched;
         for number in 0..count {
             clearml.create_task(&format!("task {number}"), 3600.0, Some(&id))?;
         }
-        let wanted = self.sandbox.ec2.counts().launched + u64::from(count);
-        self.launched(wanted).await?;
+        self.launched(before + u64::from(count)).await?;
         let mut peers = Vec::new();
         let mut attaching = JoinSet::new();
         for call in self.calls_for(queue) {
