@@ -205,6 +205,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let lease_held = *self.start.lease.borrow_and_update();
         let sessions = self.ports.sessions.sessions();
         self.memory.observe(&self.views.cloud.data, now);
+        self.admit();
         let snapshot = merge::snapshot(&policy, &self.views, &sessions, &mut self.memory, lease_held, now);
         let mut plan = planner::plan(&policy, &snapshot);
         let violation = planner::check(&policy, &snapshot, &plan).err();
@@ -319,10 +320,15 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         for outcome in outcomes {
             failed |= self.absorb_outcome(outcome, now);
         }
+        self.admit();
+        failed
+    }
+
+    /// Lets the sidecars of all known instances in: those launched just now, and those of earlier runs.
+    fn admit(&self) {
         let instances =
             self.memory.instances.iter().map(|(id, known)| (id.clone(), known.seen.intent.clone())).collect();
         self.ports.sessions.admit(Admission { instances });
-        failed
     }
 
     /// Looks at EC2 again soon: something there was changed.
