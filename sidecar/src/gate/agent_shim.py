@@ -28,6 +28,8 @@ LOCK_RETRY_SECONDS = 0.02
 # A failed poll may have taken a task off its queue. Without a sidecar, the next poll must settle it; if none
 # does for this many idle limits, the server is gone for good.
 UNKNOWN_LIMIT_FACTOR = 10
+# The agent takes its time to start, and is not idle before it could take work. One that never does is of no use.
+START_LIMIT_SECONDS = 600.0
 POWER_OFF_RETRY_SECONDS = 15.0
 EXIT_CANNOT_GATE = 3
 
@@ -54,6 +56,7 @@ class Gate(object):
         self.closed_for_good = False
         # When the agent was last known to hold a task, or when it began.
         self.idle_since = boottime()
+        self.has_polled = False
         self.kind = "idle"
         self.pid = None
         # Between the agent's thread and the idle watch.
@@ -161,8 +164,9 @@ class Gate(object):
             return {}
         try:
             with self.mutex:
-                if self.kind.startswith("busy:"):
+                if self.kind.startswith("busy:") or not (self.has_polled or self.needs_lease):
                     self.idle_since = boottime()
+                self.has_polled = True
                 # An unwritten state would hide the poll from the sidecar: then there must be none.
                 if not self.is_open() or not self.set("polling"):
                     self.rest()
@@ -207,7 +211,8 @@ class IdleWatch(object):
         """The time left in nanoseconds, None while a task is held or a poll is in flight."""
         kind = self.gate.kind
         if kind == "idle":
-            return self.gate.idle_since + self.limit - boottime()
+            limit = self.limit if self.gate.has_polled else max(self.limit, int(START_LIMIT_SECONDS * 1e9))
+            return self.gate.idle_since + limit - boottime()
         if kind == "unknown":
             return self.gate.idle_since + UNKNOWN_LIMIT_FACTOR * self.limit - boottime()
         return None
