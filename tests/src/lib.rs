@@ -1,5 +1,6 @@
 //! Harness of the stories.
 
 pub mod agent;
+pub mod harness;
 pub mod process;
 pub mod python;
