@@ -102,8 +102,8 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn number(value: impl ToString) -> Cell {
-    Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
+fn number(value: impl std::fmt::Display) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
 }
 
 /// A duration in two units at most: `12 s`, `3 min 4 s`, `5 h 6 min`, `2 d 3 h`.
