@@ -2,43 +2,102 @@
 
 use std::time::Duration;
 
+use crate::fleet::{Fleet, Member};
 use crate::hold::Hold;
-use crate::ids::{InstanceId, TaskId, Time, WorkerId};
+use crate::ids::{TaskId, Time};
+use crate::names::Names;
 use crate::plan::Plan;
-use crate::snapshot::{Snapshot, Source, TaskRef};
+use crate::role::Role;
+use crate::snapshot::{Snapshot, Source};
 
 /// Between two looks at an instance that shows a task.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The lists that can show a task on a worker.
 const LISTS: [Source; 2] = [Source::Workers, Source::Tasks];
 
-/// Running tasks by their last worker, sorted once, when the first question is asked.
-#[derive(Default)]
+/// What ClearML shows of those that may be ended.
 pub(crate) struct Evidence<'a> {
-    running: Option<Vec<(&'a str, &'a TaskId)>>,
+    suspects: Names<'a>,
+    /// By their places among the suspects.
+    sightings: Vec<Sighting<'a>>,
+}
+
+/// What ClearML shows of one instance's worker or a child of it.
+#[derive(Clone, Copy, Default)]
+struct Sighting<'a> {
+    /// It is on the list of workers: its agent has been up.
+    listed: bool,
+    /// A task on it, by either list.
+    task: Option<&'a TaskId>,
 }
 
 impl<'a> Evidence<'a> {
-    /// Whether the instance is free of tasks by reads that began after `instant`. If not, the hold and
-    /// the reads that are wanted go into the plan.
+    /// Goes through both lists once, for those members that may be ended.
+    pub(crate) fn of(fleet: &Fleet<'a>) -> Self {
+        let may_be_ended = |role: Role| matches!(role, Role::Retired | Role::Overdue { .. } | Role::Lost);
+        let mut suspects = Names::with_capacity(0);
+        let mut sightings = Vec::new();
+        let mut members = Vec::new();
+        for (place, member) in
+            fleet.members.iter().enumerate().filter(|(_, member)| may_be_ended(member.role))
+        {
+            suspects.place(member.id.as_str());
+            sightings.push(Sighting::default());
+            members.push(place);
+        }
+        if members.is_empty() {
+            return Self { suspects, sightings };
+        }
+        for entry in &fleet.entries {
+            if let Some(at) = entry.member
+                && may_be_ended(fleet.members[at].role)
+                && fleet.members[at].instance.worker.covers(entry.worker)
+                && let Some(at) = suspects.find(entry.instance)
+            {
+                sightings[at].listed = true;
+                sightings[at].task = sightings[at].task.or(entry.task);
+            }
+        }
+        for task in &fleet.snapshot.running {
+            if let Some(worker) = &task.last_worker
+                && let Some(at) = worker.instance_text(&fleet.policy.prefix).and_then(|id| suspects.find(id))
+                && fleet.members[members[at]].instance.worker.covers(worker)
+            {
+                sightings[at].task = sightings[at].task.or(Some(&task.task));
+            }
+        }
+        Self { suspects, sightings }
+    }
+
+    /// Whether ClearML lists the member's worker.
+    pub(crate) fn lists(&self, member: &Member<'_>) -> bool {
+        self.of_member(member).listed
+    }
+
+    fn of_member(&self, member: &Member<'_>) -> Sighting<'a> {
+        let place = self.suspects.find(member.id.as_str());
+        place.map_or_else(Sighting::default, |place| self.sightings[place])
+    }
+
+    /// Whether the member is free of tasks by reads that began after `instant`. If not, the hold and the
+    /// reads that are wanted go into the plan.
     pub(crate) fn is_free_since(
-        &mut self,
-        snapshot: &'a Snapshot,
-        (id, worker): (&InstanceId, &WorkerId),
+        &self,
+        fleet: &Fleet<'a>,
+        member: &Member<'a>,
         instant: Time,
         plan: &mut Plan,
     ) -> bool {
+        let snapshot = fleet.snapshot;
         if !read_since(snapshot, &LISTS, instant, plan) {
-            plan.holds.push(Hold::FreshLook { instance: id.clone() });
+            plan.holds.push(Hold::FreshLook { instance: member.id.clone() });
             return false;
         }
-        let Some(task) = self.task_of(snapshot, worker) else { return true };
-        plan.holds.push(Hold::TaskSeen { instance: id.clone(), task: task.clone() });
+        let Some(task) = self.of_member(member).task else { return true };
+        plan.holds.push(Hold::TaskSeen { instance: member.id.clone(), task: task.clone() });
         for source in LISTS {
-            let next = snapshot
-                .freshness
-                .get(&source)
-                .map_or(snapshot.now, |age| age.read_began_at.after(LOOK_AGAIN));
+            let read = snapshot.freshness.get(&source).map_or(snapshot.now, |age| age.read_began_at);
+            let next = read.after(LOOK_AGAIN);
             if next <= snapshot.now {
                 plan.refresh.insert(source);
             } else {
@@ -46,24 +105,6 @@ impl<'a> Evidence<'a> {
             }
         }
         false
-    }
-
-    fn task_of(&mut self, snapshot: &'a Snapshot, worker: &WorkerId) -> Option<&'a TaskId> {
-        if let Some(task) = snapshot.listed_task_of(worker) {
-            return Some(task);
-        }
-        let running = self.running.get_or_insert_with(|| {
-            let named = |task: &'a TaskRef| Some((task.last_worker.as_ref()?.as_str(), &task.task));
-            let mut running: Vec<_> = snapshot.running.iter().filter_map(named).collect();
-            running.sort_unstable();
-            running
-        });
-        let (first_child, _) = worker.children();
-        // Other names may sort between a worker and its children.
-        [worker.as_str(), first_child.as_str()].into_iter().find_map(|from| {
-            let (last, task) = running.get(running.partition_point(|(last, _)| *last < from))?;
-            (*last == worker.as_str() || last.starts_with(&first_child)).then_some(*task)
-        })
     }
 }
 
@@ -76,7 +117,11 @@ pub(crate) fn read_since(snapshot: &Snapshot, sources: &[Source], instant: Time,
         }
         all = false;
         if snapshot.now > instant {
-            plan.refresh.insert(*source);
+            // What fails is being tried again already, at a pace; tasks are read on demand alone.
+            let failing = snapshot.freshness.get(source).is_some_and(|age| age.stale_since.is_some());
+            if !failing || *source == Source::Tasks {
+                plan.refresh.insert(*source);
+            }
         } else {
             // A read that begins within the same millisecond would not count as later.
             plan.wake(Time(instant.0.saturating_add(1)));

@@ -1,11 +1,10 @@
 //! The snapshot, indexed once: every instance in its role, every pool and queue with its sums.
 
-use std::collections::BTreeMap;
-
-use crate::ids::{InstanceId, TaskId, Time};
-use crate::plan::OrderKind;
+use crate::ids::{InstanceId, ResourceName, TaskId, WorkerId};
+use crate::names::Names;
 use crate::policy::{Policy, Pool, Resource, SidecarMode};
-use crate::snapshot::{Answer, Instance, Signal, Snapshot, Source, State};
+use crate::role::Role;
+use crate::snapshot::{Instance, Signal, Snapshot, Source, State};
 
 /// Everything that the steps of a pass ask about.
 pub(crate) struct Fleet<'a> {
@@ -17,8 +16,20 @@ pub(crate) struct Fleet<'a> {
     pub(crate) pools: Vec<PoolView<'a>>,
     /// In the budget's order.
     pub(crate) queues: Vec<QueueView<'a>>,
-    /// Pools by resource.
-    pub(crate) by_resource: BTreeMap<&'a str, usize>,
+    /// ClearML's entries of our prefix, in their order.
+    pub(crate) entries: Vec<Entry<'a>>,
+    resources: Names<'a>,
+    queue_names: Names<'a>,
+    ids: Names<'a>,
+}
+
+/// One of ClearML's workers, and the instance that its id names.
+pub(crate) struct Entry<'a> {
+    pub(crate) worker: &'a WorkerId,
+    pub(crate) task: Option<&'a TaskId>,
+    pub(crate) instance: &'a str,
+    /// Its place among the members, if it is known.
+    pub(crate) member: Option<usize>,
 }
 
 /// One instance.
@@ -30,30 +41,6 @@ pub(crate) struct Member<'a> {
     pub(crate) pool: Option<usize>,
     /// This pass has decided about it.
     pub(crate) decided: bool,
-}
-
-/// What an instance is to the plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// On its way, and within its limit.
-    Coming {
-        deadline: Time,
-    },
-    /// It was to be ready by then.
-    Overdue {
-        deadline: Time,
-    },
-    Idle,
-    Busy,
-    Draining,
-    Drained,
-    /// Its gate is about to open again.
-    Undraining,
-    Retiring,
-    Retired,
-    Lost,
-    /// Nothing to be told any more.
-    Leaving,
 }
 
 /// One line of the budget and what there is of it.
@@ -100,19 +87,24 @@ impl<'a> Fleet<'a> {
             members: Vec::with_capacity(snapshot.instances.len()),
             pools: Vec::with_capacity(policy.pools.len()),
             queues: Vec::new(),
-            by_resource: BTreeMap::new(),
+            entries: Vec::new(),
+            resources: Names::with_capacity(policy.pools.len()),
+            queue_names: Names::with_capacity(policy.pools.len()),
+            ids: Names::with_capacity(snapshot.instances.len()),
         };
-        let by_queue = fleet.index_policy();
+        fleet.index_policy();
         let read_began = snapshot.freshness.get(&Source::Queues).map(|age| age.read_began_at);
         let mut held: Vec<Vec<&TaskId>> = vec![Vec::new(); fleet.queues.len()];
         for (id, instance) in &snapshot.instances {
-            let owner = fleet.by_resource.get(instance.resource.as_str()).copied();
+            fleet.ids.place(id.as_str());
+            let owner = fleet.pool_of(&instance.resource);
             let pool = owner.filter(|at| fleet.pools[*at].pool.queue == instance.queue);
             let queue = match pool {
                 Some(at) => Some(fleet.pools[at].queue),
-                None => by_queue.get(instance.queue.as_str()).copied(),
+                None => fleet.queue_names.find(instance.queue.as_str()),
             };
-            let role = role(policy, snapshot, instance);
+            let gone = snapshot.proven_gone.contains(id);
+            let role = if gone { Role::Leaving } else { Role::of(policy, snapshot, instance) };
             if let Some(at) = owner
                 && instance.counts()
             {
@@ -128,13 +120,30 @@ impl<'a> Fleet<'a> {
             fleet.place(Member { id, instance, role, pool, decided: false }, queue);
         }
         fleet.count_waiting(held);
+        fleet.index_workers();
         fleet
     }
 
-    fn index_policy(&mut self) -> BTreeMap<&'a str, usize> {
-        let mut by_queue = BTreeMap::new();
-        for (at, pool) in self.policy.pools.iter().enumerate() {
-            let queue = *by_queue.entry(pool.queue.as_str()).or_insert_with(|| {
+    /// The pool of a resource.
+    pub(crate) fn pool_of(&self, resource: &ResourceName) -> Option<usize> {
+        self.resources.find(resource.as_str())
+    }
+
+    fn index_workers(&mut self) {
+        let named = self.snapshot.workers.iter().filter_map(|(worker, entry)| {
+            Some((worker, entry.task.as_ref(), worker.instance_text(&self.policy.prefix)?))
+        });
+        let named: Vec<_> = named.collect();
+        let texts: Vec<&str> = named.iter().map(|(_, _, instance)| *instance).collect();
+        let members = self.ids.find_all(&texts);
+        let entry = |((worker, task, instance), member)| Entry { worker, task, instance, member };
+        self.entries = named.into_iter().zip(members).map(entry).collect();
+    }
+
+    fn index_policy(&mut self) {
+        for pool in &self.policy.pools {
+            let queue = self.queue_names.place(pool.queue.as_str());
+            if queue == self.queues.len() {
                 self.queues.push(QueueView {
                     name: pool.queue.as_str(),
                     pools: Vec::new(),
@@ -143,10 +152,13 @@ impl<'a> Fleet<'a> {
                     unattached: 0,
                     stray_capacity: 0,
                 });
-                self.queues.len() - 1
-            });
+            }
+            let at = self.resources.place(pool.resource.as_str());
+            if at < self.pools.len() {
+                // A resource stands in one queue only: the configuration has refused anything else.
+                continue;
+            }
             self.queues[queue].pools.push(at);
-            self.by_resource.entry(pool.resource.as_str()).or_insert(at);
             self.pools.push(PoolView {
                 pool,
                 resource: self.policy.resources.get(&pool.resource),
@@ -162,7 +174,6 @@ impl<'a> Fleet<'a> {
                 drained: Vec::new(),
             });
         }
-        by_queue
     }
 
     fn place(&mut self, member: Member<'a>, queue: Option<usize>) {
@@ -227,63 +238,5 @@ impl<'a> Fleet<'a> {
             Some(pool) => self.queues[self.pools[pool].queue].waiting.is_some(),
             None => self.snapshot.is_fresh(Source::Queues),
         }
-    }
-}
-
-/// The instant by which an instance on its way is to be ready: its limit counts from the launch, or,
-/// if an older run launched it so long ago that nobody watched, from its adoption.
-fn deadline(policy: &Policy, snapshot: &Snapshot, instance: &Instance) -> Time {
-    let from_launch = instance.launched_at.after(policy.max_spin_up);
-    if instance.launched_at >= snapshot.started_at || instance.adopted_at < from_launch {
-        from_launch
-    } else {
-        instance.adopted_at.after(policy.max_spin_up)
-    }
-}
-
-fn role(policy: &Policy, snapshot: &Snapshot, instance: &Instance) -> Role {
-    let reachable = policy.sidecar == SidecarMode::Required && instance.signal == Signal::Sidecar;
-    match &instance.state {
-        State::Requested | State::Pending | State::Booting { .. } => {
-            let deadline = deadline(policy, snapshot, instance);
-            if snapshot.now < deadline {
-                Role::Coming { deadline }
-            } else if instance.ready_at.is_some() {
-                // It was up once: it may hold a task.
-                Role::Busy
-            } else {
-                Role::Overdue { deadline }
-            }
-        }
-        State::Idle => Role::Idle,
-        State::Busy { .. } => Role::Busy,
-        State::Drained if reachable && is_reopening(policy, snapshot, instance) => Role::Undraining,
-        State::Draining if reachable => Role::Draining,
-        State::Drained if reachable => Role::Drained,
-        State::Retiring if reachable => Role::Retiring,
-        State::Retired if policy.sidecar == SidecarMode::Required => Role::Retired,
-        State::Draining
-        | State::Drained
-        | State::Retiring
-        | State::Retired
-        | State::Terminating
-        | State::Gone => Role::Leaving,
-        State::Lost { .. } => Role::Lost,
-    }
-}
-
-/// Told to open its gate again: not answered yet, or answered and not reported yet.
-fn is_reopening(policy: &Policy, snapshot: &Snapshot, instance: &Instance) -> bool {
-    match &instance.last_order {
-        Some((order, sent_at, answer))
-            if order.epoch == snapshot.epoch && order.kind == OrderKind::Undrain =>
-        {
-            match answer {
-                Answer::Awaited => true,
-                Answer::Done => snapshot.now < sent_at.after(policy.order_patience),
-                Answer::RefusedBusy(_) | Answer::RefusedUnsure | Answer::RefusedStale => false,
-            }
-        }
-        Some(_) | None => false,
     }
 }

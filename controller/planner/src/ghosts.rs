@@ -12,15 +12,14 @@ pub(crate) const VISIBLE_AFTER: Duration = Duration::from_secs(60);
 /// Unregisters ghosts, and asks EC2 about instances that it should know and does not show.
 pub(crate) fn plan_ghosts(fleet: &Fleet<'_>, plan: &mut Plan) {
     let snapshot = fleet.snapshot;
-    for worker in snapshot.workers.keys() {
-        let Some(id) = worker.instance_text(&fleet.policy.prefix) else { continue };
-        let known = snapshot.instances.get(id);
+    for entry in &fleet.entries {
+        let known = entry.member.map(|at| fleet.members[at].instance);
         let leaving =
             known.is_some_and(|instance| matches!(instance.state, State::Terminating | State::Gone));
-        if leaving || snapshot.proven_gone.contains(id) {
-            plan.actions.push(Action::Unregister { worker: worker.clone() });
+        if leaving || snapshot.proven_gone.contains(entry.instance) {
+            plan.actions.push(Action::Unregister { worker: entry.worker.clone() });
         } else if known.is_none() {
-            plan.look_up.insert(id.into());
+            plan.look_up.insert(entry.instance.into());
         }
     }
     for member in &fleet.members {

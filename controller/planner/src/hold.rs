@@ -83,6 +83,15 @@ pub enum Hold {
         /// When it is asked again.
         retry_at: Time,
     },
+    /// A launch's reply was lost, and the budget has no room for it any more: it is not asked for again.
+    LaunchGivenUp {
+        /// Which.
+        intent: IntentId,
+        /// Instances that may still come of it.
+        count: u32,
+        /// It is forgotten then, if EC2's list shows none of them.
+        until: Time,
+    },
     /// On its way.
     Booting {
         /// Which.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::evidence;
 use crate::fleet::Fleet;
 use crate::ghosts::VISIBLE_AFTER;
 use crate::hold::Hold;
@@ -21,7 +22,7 @@ pub(crate) fn count_in_flight(fleet: &mut Fleet<'_>) {
     }
     let seen = seen_by_intent(fleet);
     for (id, intent) in &fleet.snapshot.intents {
-        let Some(at) = fleet.by_resource.get(intent.resource.as_str()).copied() else { continue };
+        let Some(at) = fleet.pool_of(&intent.resource) else { continue };
         let missing = missing(fleet, id, intent, &seen);
         let pool = &mut fleet.pools[at];
         pool.in_flight = pool.in_flight.saturating_add(missing);
@@ -106,23 +107,21 @@ fn is_seen_through(fleet: &Fleet<'_>, intent: &Intent, plan: &mut Plan) -> bool 
 /// up in the end: whether it is.
 fn unanswered(fleet: &Fleet<'_>, id: &IntentId, intent: &Intent, may_launch: bool, plan: &mut Plan) -> bool {
     let snapshot = fleet.snapshot;
-    let pool = fleet.by_resource.get(intent.resource.as_str()).map(|at| &fleet.pools[*at]);
+    let pool = fleet.pool_of(&intent.resource).map(|at| &fleet.pools[at]);
     let wanted = pool.is_some_and(|pool| {
         pool.pool.queue == intent.queue
             && pool.counted.saturating_add(pool.in_flight) <= pool.pool.maximum
             && pool.resource.is_some_and(|resource| resource.blocked.is_none())
     });
     if !wanted {
-        let given_up_at = last_try(intent).after(GIVEN_UP_AFTER);
-        if snapshot.read_after(Source::Cloud, given_up_at) {
+        let until = last_try(intent).after(GIVEN_UP_AFTER);
+        if evidence::read_since(snapshot, &[Source::Cloud], until, plan) {
             return true;
         }
-        if snapshot.now <= given_up_at {
-            plan.wake(given_up_at.after(Duration::from_millis(1)));
-        } else {
-            plan.refresh.insert(Source::Cloud);
-        }
-    } else if may_launch && snapshot.now >= intent.retry_at {
+        plan.holds.push(Hold::LaunchGivenUp { intent: id.clone(), count: intent.count, until });
+        return false;
+    }
+    if may_launch && snapshot.now >= intent.retry_at {
         plan.actions.push(Action::Launch {
             intent: id.clone(),
             resource: intent.resource.clone(),

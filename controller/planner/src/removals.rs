@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 
 use crate::evidence::Evidence;
-use crate::fleet::{Fleet, Member, Role};
+use crate::fleet::{Fleet, Member};
 use crate::hold::Hold;
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, Time};
 use crate::plan::{Action, Plan, TerminateReason};
 use crate::policy::SidecarMode;
+use crate::role::Role;
 use crate::snapshot::State;
 
 /// Terminations, and the holds of those that come near one.
 pub(crate) fn plan_removals(fleet: &Fleet<'_>, plan: &mut Plan) {
-    let mut evidence = Evidence::default();
+    let evidence = Evidence::of(fleet);
     let mut ended: BTreeMap<TerminateReason, Vec<InstanceId>> = BTreeMap::new();
     for member in &fleet.members {
-        if let Some(reason) = right_to_end(fleet, member, &mut evidence, plan) {
+        if let Some(reason) = right_to_end(fleet, member, &evidence, plan) {
             ended.entry(reason).or_default().push(member.id.clone());
         }
     }
@@ -25,20 +26,16 @@ pub(crate) fn plan_removals(fleet: &Fleet<'_>, plan: &mut Plan) {
 fn right_to_end<'a>(
     fleet: &Fleet<'a>,
     member: &Member<'a>,
-    evidence: &mut Evidence<'a>,
+    evidence: &Evidence<'a>,
     plan: &mut Plan,
 ) -> Option<TerminateReason> {
-    let (snapshot, instance) = (fleet.snapshot, member.instance);
-    let subject = (member.id, &instance.worker);
+    let instance = member.instance;
     match member.role {
         Role::Retired => {
-            let free = evidence.is_free_since(snapshot, subject, instance.since, plan);
+            let free = evidence.is_free_since(fleet, member, instance.since, plan);
             free.then_some(TerminateReason::Retired)
         }
-        Role::Overdue { deadline } => {
-            let free = evidence.is_free_since(snapshot, subject, deadline, plan);
-            free.then_some(TerminateReason::NeverReady)
-        }
+        Role::Overdue { deadline } => overdue(fleet, member, deadline, evidence, plan),
         Role::Lost => lost(fleet, member, evidence, plan),
         Role::Coming { deadline } => {
             let phase = phase(&instance.state).to_owned();
@@ -56,12 +53,36 @@ fn right_to_end<'a>(
     }
 }
 
+/// Past its limit it goes. But one whose agent is on ClearML's list was up, whether or not this run saw it:
+/// it gets as long as one that fell silent at its limit.
+fn overdue<'a>(
+    fleet: &Fleet<'a>,
+    member: &Member<'a>,
+    deadline: Time,
+    evidence: &Evidence<'a>,
+    plan: &mut Plan,
+) -> Option<TerminateReason> {
+    let (snapshot, policy) = (fleet.snapshot, fleet.policy);
+    let until = if evidence.lists(member) {
+        deadline.after(policy.max_idle).after(policy.silent_grace)
+    } else {
+        deadline
+    };
+    if snapshot.now < until {
+        plan.holds.push(Hold::LostUntil { instance: member.id.clone(), until });
+        plan.wake(until);
+        return None;
+    }
+    let free = evidence.is_free_since(fleet, member, until, plan);
+    free.then_some(TerminateReason::NeverReady)
+}
+
 /// A silent sidecar's gate has closed by itself. Past the idle limit and some grace its instance may go,
 /// unless anything shows a task on it, or a task is missing that it may have taken.
 fn lost<'a>(
     fleet: &Fleet<'a>,
     member: &Member<'a>,
-    evidence: &mut Evidence<'a>,
+    evidence: &Evidence<'a>,
     plan: &mut Plan,
 ) -> Option<TerminateReason> {
     let (snapshot, policy, instance) = (fleet.snapshot, fleet.policy, member.instance);
@@ -76,7 +97,7 @@ fn lost<'a>(
         plan.wake(until);
         return None;
     }
-    if !evidence.is_free_since(snapshot, (id, &instance.worker), until, plan) {
+    if !evidence.is_free_since(fleet, member, until, plan) {
         return None;
     }
     match snapshot.limbo.get(&instance.queue) {

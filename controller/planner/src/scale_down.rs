@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use crate::evidence;
-use crate::fleet::{Fleet, Member, Role};
+use crate::fleet::{Fleet, Member};
 use crate::hold::Hold;
 use crate::ids::ResourceName;
 use crate::orders;
 use crate::plan::{OrderKind, Plan};
 use crate::policy::SidecarMode;
+use crate::role::Role;
 use crate::snapshot::{Signal, Source};
 
 /// Drains, and the holds of the idle.
@@ -23,7 +24,7 @@ pub(crate) fn plan_drains(fleet: &mut Fleet<'_>, plan: &mut Plan) {
         drain_idle(fleet, queue, plan);
     }
     for member in &fleet.members {
-        if member.role == Role::Draining && fleet.snapshot.is_fresh(Source::Queues) {
+        if member.role == Role::Draining && fleet.demand_is_known(member) {
             orders::give(fleet, member, OrderKind::Drain, plan);
         } else if member.role == Role::Busy {
             plan.holds.extend(orders::refused_drain(member));
@@ -69,14 +70,14 @@ fn drain_strays(fleet: &Fleet<'_>, plan: &mut Plan) {
 
 /// A lowered maximum drains what is idle, the longest idle first, and never a busy one.
 fn drain_excess(fleet: &mut Fleet<'_>, plan: &mut Plan) {
-    let fresh = fleet.snapshot.is_fresh(Source::Queues) && fleet.snapshot.is_fresh(Source::Cloud);
     for at in 0..fleet.pools.len() {
         let pool = &fleet.pools[at];
+        let sure = fleet.snapshot.is_fresh(Source::Cloud) && fleet.queues[pool.queue].waiting.is_some();
         let mut excess = pool.staying.saturating_sub(pool.pool.maximum);
         if excess == 0 {
             continue;
         }
-        if fresh {
+        if sure {
             let mut idle = pool.idle.clone();
             idle.retain(|index| is_reachable(fleet, &fleet.members[*index]));
             idle.sort_by_key(|index| (fleet.members[*index].instance.since, *index));

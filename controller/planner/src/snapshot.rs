@@ -231,19 +231,13 @@ impl Snapshot {
             .is_some_and(|age| age.stale_since.is_none() && age.read_began_at > instant)
     }
 
-    /// The task that the entry of this worker, or of a child of it, shows.
-    pub(crate) fn listed_task_of(&self, worker: &WorkerId) -> Option<&TaskId> {
-        let own = self.workers.get(worker).and_then(|entry| entry.task.as_ref());
-        own.or_else(|| {
-            let (first, end) = worker.children();
-            let bounds = (Bound::Included(first.as_str()), Bound::Excluded(end.as_str()));
-            self.workers.range::<str, _>(bounds).find_map(|(_, entry)| entry.task.as_ref())
-        })
-    }
-
     /// Whether ClearML shows a task on this worker or a child of it, by either list. Reads all running tasks.
     pub fn task_of(&self, worker: &WorkerId) -> Option<TaskId> {
-        self.listed_task_of(worker).cloned().or_else(|| {
+        let (first, end) = worker.children();
+        let children = (Bound::Included(first.as_str()), Bound::Excluded(end.as_str()));
+        let own = self.workers.get(worker).into_iter();
+        let mut listed = own.chain(self.workers.range::<str, _>(children).map(|(_, entry)| entry));
+        listed.find_map(|entry| entry.task.clone()).or_else(|| {
             self.running
                 .iter()
                 .find(|task| task.last_worker.as_ref().is_some_and(|last| worker.covers(last)))

@@ -52,6 +52,11 @@ impl Hold {
                 count(*asked, "instance"),
                 when(*retry_at, now)
             ),
+            Self::LaunchGivenUp { intent, count: asked, until } => format!(
+                "launch {intent}: no answer about {}, and no room for more: given up {}",
+                count(*asked, "instance"),
+                when(*until, now)
+            ),
             Self::Booting { instance, phase, until } => {
                 format!("{instance}: on its way ({phase}), replaced if not ready in {}", left(until))
             }

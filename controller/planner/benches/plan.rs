@@ -1,0 +1,163 @@
+//! How long a pass takes: `cargo bench -p planner`. Prints figures, judges nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a bench"
+)]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use planner::{
+    Freshness, Instance, InstanceId, LostReason, Market, Offering, Placement, Policy, Pool, QueueName,
+    Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Worker,
+    WorkerId, check, plan,
+};
+
+const NOW: Time = Time(1_700_000_000_000);
+
+fn main() {
+    println!("best and median of at least 15 passes, in ms");
+    println!("instances  pools  waiting  actions   plan           check");
+    let mut first = None;
+    for scale in [1, 10] {
+        let (policy, snapshot) = world(10_000 * scale, 1_000 * scale, 50_000 * scale);
+        let made = plan(&policy, &snapshot);
+        assert_eq!(check(&policy, &snapshot, &made), Ok(()));
+        let planning = times(|| drop(black_box(plan(black_box(&policy), black_box(&snapshot)))));
+        let checking = times(|| drop(black_box(check(&policy, &snapshot, black_box(&made)))));
+        println!(
+            "{:>9} {:>6} {:>8} {:>8} {:>6.1} {:>6.1} {:>8.1} {:>6.1}",
+            snapshot.instances.len(),
+            policy.pools.len(),
+            snapshot.queues.values().map(Vec::len).sum::<usize>(),
+            made.actions.len(),
+            planning.0,
+            planning.1,
+            checking.0,
+            checking.1,
+        );
+        let base = *first.get_or_insert(planning);
+        if scale > 1 {
+            println!(
+                "{scale} times the work: {:.1} times the best, {:.1} times the median",
+                planning.0 / base.0,
+                planning.1 / base.1
+            );
+        }
+    }
+}
+
+/// The least and the median of as many runs as fit in two seconds, 15 at least, in milliseconds.
+fn times(mut run: impl FnMut()) -> (f64, f64) {
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 15 || began.elapsed() < Duration::from_secs(2) {
+        let start = Instant::now();
+        run();
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    (times[0], times[times.len() / 2])
+}
+
+/// Every state in every pool, two pools a queue, ids as EC2 and ClearML make them.
+fn world(instances: usize, pools: usize, waiting: usize) -> (Policy, Snapshot) {
+    let queue = |pool: usize| QueueName(format!("queue-{:05}", pool / 2));
+    let resource = |pool: usize| ResourceName(format!("resource-{pool:05}"));
+    let offering = Offering {
+        instance_type: "g4dn.xlarge".into(),
+        placement: Placement::Zone("us-east-1b".to_owned()),
+        market: Market::Spot,
+    };
+    let policy = Policy {
+        fleet: "fleet".into(),
+        prefix: "dynamic_worker".to_owned(),
+        pools: (0..pools)
+            .map(|pool| Pool { queue: queue(pool), resource: resource(pool), maximum: 14 })
+            .collect(),
+        resources: (0..pools)
+            .map(|pool| (resource(pool), Resource { offerings: vec![offering.clone()], blocked: None }))
+            .collect(),
+        max_idle: Duration::from_secs(900),
+        max_spin_up: Duration::from_secs(1800),
+        sidecar: SidecarMode::Required,
+        silent_grace: Duration::from_secs(600),
+        order_patience: Duration::from_secs(10),
+    };
+    let mut snapshot = Snapshot {
+        now: NOW,
+        started_at: Time(NOW.0 - 7_200_000),
+        lease_held: true,
+        epoch: 3,
+        next_intent: 1,
+        ..Snapshot::default()
+    };
+    for source in [Source::Queues, Source::Workers, Source::Tasks, Source::Cloud] {
+        snapshot.freshness.insert(source, Freshness { read_began_at: Time(NOW.0 - 1000), stale_since: None });
+    }
+    let queues = pools / 2;
+    let mut lists: BTreeMap<QueueName, Vec<TaskId>> =
+        (0..queues).map(|number| (queue(number * 2), Vec::new())).collect();
+    // A quarter of the queues are empty, so that there is something to drain.
+    for (number, list) in (0..waiting).zip((0..queues).filter(|list| list % 4 != 0).cycle()) {
+        lists.get_mut(&queue(list * 2)).unwrap().push(task(number));
+    }
+    snapshot.queues = lists;
+    for number in 0..instances {
+        add(&policy, &mut snapshot, number, resource(number % pools), queue(number % pools), &offering);
+    }
+    // The engine makes a snapshot anew for every pass, in the order of its maps: so it lies in memory.
+    let snapshot_of_a_pass = snapshot.clone();
+    (policy, snapshot_of_a_pass)
+}
+
+fn add(
+    policy: &Policy,
+    snapshot: &mut Snapshot,
+    number: usize,
+    resource: ResourceName,
+    queue: QueueName,
+    offering: &Offering,
+) {
+    let scattered = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let id = InstanceId(format!("i-0{scattered:016x}"));
+    let worker = WorkerId::of(&policy.prefix, &resource, &offering.instance_type, &id);
+    let state = match (number / policy.pools.len()) % 10 {
+        0..=3 => State::Busy { task: Some(task(10_000_000 + number)) },
+        4 | 5 => State::Idle,
+        6 => State::Booting { phase: "packages".to_owned() },
+        7 => State::Drained,
+        8 => State::Retired,
+        _ => State::Lost { reason: LostReason::SessionLost },
+    };
+    let task = if let State::Busy { task } = &state { task.clone() } else { None };
+    if let Some(task) = &task {
+        snapshot.running.push(TaskRef { task: task.clone(), last_worker: Some(worker.clone()) });
+    }
+    snapshot.workers.insert(worker.clone(), Worker { task });
+    let ago = |millis: u64| Time(NOW.0 - millis);
+    let instance = Instance {
+        resource,
+        queue,
+        offering: offering.clone(),
+        zone: Some("us-east-1b".to_owned()),
+        worker,
+        intent: None,
+        launched_at: ago(1_000_000),
+        adopted_at: ago(1_000_000),
+        ready_at: (!matches!(state, State::Booting { .. })).then(|| ago(900_000)),
+        since: ago(if matches!(state, State::Busy { .. }) { scattered % 3000 } else { 950_000 }),
+        state,
+        signal: Signal::Sidecar,
+        last_order: None,
+    };
+    snapshot.instances.insert(id, instance);
+}
+
+fn task(number: usize) -> TaskId {
+    TaskId(format!("{:032x}", (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)))
+}

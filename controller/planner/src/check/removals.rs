@@ -1,0 +1,109 @@
+//! Ends: each by a right that the snapshot proves, none by stale data, none with a task in sight.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
+
+use super::{Violation, require};
+use crate::ids::{InstanceId, Time, WorkerId};
+use crate::plan::{Action, Plan, TerminateReason};
+use crate::policy::{Policy, SidecarMode};
+use crate::snapshot::{Instance, Snapshot, Source, State};
+
+pub(super) fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result<(), Violation> {
+    let mut shown: Option<BTreeSet<&str>> = None;
+    for action in &plan.actions {
+        match action {
+            Action::Terminate { instances, reason } => {
+                let shown = shown.get_or_insert_with(|| workers_with_tasks(snapshot));
+                for id in instances {
+                    let Some(instance) = snapshot.instances.get(id) else {
+                        return Err(Violation(format!("{id} is ended and not on record")));
+                    };
+                    by_right(policy, snapshot, id, instance, *reason)?;
+                    let children = format!("{}:", instance.worker);
+                    let seen = shown.contains(instance.worker.as_str())
+                        || shown
+                            .range(children.as_str()..)
+                            .next()
+                            .is_some_and(|worker| worker.starts_with(&children));
+                    require(!seen, || format!("{id} is ended with a task in sight"))?;
+                }
+            }
+            Action::Unregister { worker } => unregistered(policy, snapshot, worker)?,
+            Action::Launch { .. } | Action::Settle { .. } | Action::Send { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Workers that either list shows with a task.
+fn workers_with_tasks(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let listed = snapshot.workers.iter().filter(|(_, worker)| worker.task.is_some()).map(|(id, _)| id);
+    let named = snapshot.running.iter().filter_map(|task| task.last_worker.as_ref());
+    listed.chain(named).map(WorkerId::as_str).collect()
+}
+
+/// The state that the reason names, its time past, and both lists read afresh since.
+fn by_right(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    id: &InstanceId,
+    instance: &Instance,
+    reason: TerminateReason,
+) -> Result<(), Violation> {
+    let required = policy.sidecar == SidecarMode::Required;
+    let right = match reason {
+        TerminateReason::Retired => (required && instance.state == State::Retired).then_some(instance.since),
+        TerminateReason::NeverReady => {
+            let coming = matches!(instance.state, State::Requested | State::Pending | State::Booting { .. });
+            let listed = was_up(snapshot, &instance.worker);
+            let more = if listed { policy.max_idle + policy.silent_grace } else { Duration::ZERO };
+            (coming && instance.ready_at.is_none()).then(|| ready_by(policy, snapshot, instance).after(more))
+        }
+        TerminateReason::Lost => {
+            let lost = required && matches!(instance.state, State::Lost { .. });
+            let limbo = snapshot.limbo.get(&instance.queue).is_some_and(|tasks| *tasks > 0);
+            (lost && !limbo).then(|| instance.since.after(policy.max_idle + policy.silent_grace))
+        }
+    };
+    let Some(since) = right else {
+        return Err(Violation(format!("{id} is {:?} and ended as {reason}", instance.state)));
+    };
+    require(snapshot.now >= since, || format!("{id} is ended as {reason} before its time"))?;
+    for source in [Source::Workers, Source::Tasks] {
+        let looked = snapshot.read_after(source, since);
+        require(looked, || format!("{id} is ended as {reason} without a fresh look at the {source}"))?;
+    }
+    Ok(())
+}
+
+/// Whether ClearML lists the worker or a child of it: its agent has been up, and gets the time of a lost one.
+fn was_up(snapshot: &Snapshot, worker: &WorkerId) -> bool {
+    let children = format!("{worker}:");
+    let from = (Bound::Included(children.as_str()), Bound::Unbounded);
+    let child = snapshot.workers.range::<str, _>(from).next();
+    snapshot.workers.contains_key(worker) || child.is_some_and(|(id, _)| worker.covers(id))
+}
+
+/// The limit counts from the launch if it was watched within it, else from the adoption.
+fn ready_by(policy: &Policy, snapshot: &Snapshot, instance: &Instance) -> Time {
+    let watched = instance.launched_at >= snapshot.started_at
+        || instance.adopted_at.since(instance.launched_at) < policy.max_spin_up;
+    let from = if watched { instance.launched_at } else { instance.adopted_at };
+    from.after(policy.max_spin_up)
+}
+
+/// Only an entry of a machine that is going or gone.
+fn unregistered(policy: &Policy, snapshot: &Snapshot, worker: &WorkerId) -> Result<(), Violation> {
+    let going = worker.instance(&policy.prefix).is_some_and(|id| {
+        snapshot.proven_gone.contains(&id)
+            || snapshot
+                .instances
+                .get(&id)
+                .is_some_and(|instance| matches!(instance.state, State::Terminating | State::Gone))
+    });
+    require(going && snapshot.workers.contains_key(worker), || {
+        format!("{worker} is unregistered, and nothing proves its machine gone")
+    })
+}

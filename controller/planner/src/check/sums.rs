@@ -1,0 +1,137 @@
+//! What the checks add up from the snapshot, read once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{IntentId, QueueName, ResourceName, TaskId};
+use crate::plan::OrderKind;
+use crate::policy::{Policy, Pool};
+use crate::snapshot::{Answer, Instance, Snapshot, Source, State};
+
+pub(super) struct Sums<'a> {
+    snapshot: &'a Snapshot,
+    resources: BTreeMap<&'a ResourceName, Sum<'a>>,
+    /// Tasks that an instance took after the queues were read.
+    held: BTreeMap<&'a QueueName, BTreeSet<&'a TaskId>>,
+    /// Instances of each open launch.
+    shown: BTreeMap<&'a IntentId, u64>,
+}
+
+/// The sums of one resource of the budget.
+struct Sum<'a> {
+    pool: &'a Pool,
+    /// Instances that count, and those that open launches may bring.
+    counted: u64,
+    /// Instances for the pool's queue that nothing has told to go.
+    staying: u64,
+    /// Idle instances for the pool's queue.
+    idle: u64,
+}
+
+impl<'a> Sums<'a> {
+    pub(super) fn of(policy: &'a Policy, snapshot: &'a Snapshot) -> Self {
+        let sum = |pool: &'a Pool| (&pool.resource, Sum { pool, counted: 0, staying: 0, idle: 0 });
+        let mut sums = Self {
+            snapshot,
+            resources: policy.pools.iter().rev().map(sum).collect(),
+            held: BTreeMap::new(),
+            shown: BTreeMap::new(),
+        };
+        for instance in snapshot.instances.values() {
+            sums.add(instance);
+        }
+        for (id, intent) in &snapshot.intents {
+            let open = match &intent.answered {
+                None => u64::from(intent.count).saturating_sub(sums.shown(id)),
+                Some(ids) => ids
+                    .iter()
+                    .filter(|id| !snapshot.instances.contains_key(*id) && !snapshot.proven_gone.contains(*id))
+                    .count() as u64,
+            };
+            if let Some(sum) = sums.resources.get_mut(&intent.resource) {
+                sum.counted += open;
+            }
+        }
+        sums
+    }
+
+    fn add(&mut self, instance: &'a Instance) {
+        if let Some(sum) = self.resources.get_mut(&instance.resource) {
+            sum.counted += u64::from(instance.counts());
+            if sum.pool.queue == instance.queue {
+                sum.staying += u64::from(is_staying(self.snapshot, instance));
+                sum.idle += u64::from(instance.state == State::Idle);
+            }
+        }
+        if let Some(intent) = &instance.intent
+            && self.snapshot.intents.contains_key(intent)
+        {
+            *self.shown.entry(intent).or_default() += 1;
+        }
+        let read_began = self.snapshot.freshness.get(&Source::Queues).map(|age| age.read_began_at);
+        if let State::Busy { task: Some(task) } = &instance.state
+            && read_began.is_some_and(|began| instance.since >= began)
+        {
+            self.held.entry(&instance.queue).or_default().insert(task);
+        }
+    }
+
+    /// The pool of a resource.
+    pub(super) fn pool(&self, resource: &ResourceName) -> Option<&'a Pool> {
+        self.resources.get(resource).map(|sum| sum.pool)
+    }
+
+    /// Whether the budget has this instance's resource for the queue that it serves.
+    pub(super) fn is_of_the_budget(&self, instance: &Instance) -> bool {
+        self.pool(&instance.resource).is_some_and(|pool| pool.queue == instance.queue)
+    }
+
+    /// Instances of a resource, those that open launches may bring included.
+    pub(super) fn counted(&self, resource: &ResourceName) -> u64 {
+        self.resources.get(resource).map_or(0, |sum| sum.counted)
+    }
+
+    /// Instances of a pool that nothing has told to go, beyond its maximum.
+    pub(super) fn excess(&self, resource: &ResourceName) -> u64 {
+        let excess = |sum: &Sum<'_>| sum.staying.saturating_sub(u64::from(sum.pool.maximum));
+        self.resources.get(resource).map_or(0, excess)
+    }
+
+    /// Idle instances by the queue of their pools.
+    pub(super) fn idle_by_queue(&self) -> BTreeMap<&'a QueueName, u64> {
+        let mut idle = BTreeMap::new();
+        for sum in self.resources.values() {
+            *idle.entry(&sum.pool.queue).or_default() += sum.idle;
+        }
+        idle
+    }
+
+    /// Instances that an open launch has brought so far.
+    pub(super) fn shown(&self, intent: &IntentId) -> u64 {
+        self.shown.get(intent).copied().unwrap_or(0)
+    }
+
+    /// Tasks of a queue that wait and that no instance has taken since; none if the server does not list it.
+    pub(super) fn waiting(&self, queue: &QueueName) -> u64 {
+        let held = self.held.get(queue);
+        let waits = |task: &&TaskId| held.is_none_or(|held| !held.contains(*task));
+        self.snapshot.queues.get(queue).map_or(0, |tasks| tasks.iter().filter(waits).count() as u64)
+    }
+}
+
+fn is_staying(snapshot: &Snapshot, instance: &Instance) -> bool {
+    match instance.state {
+        State::Requested | State::Pending | State::Booting { .. } | State::Idle | State::Busy { .. } => true,
+        // Only if it is about to open its gate again.
+        State::Drained => instance.last_order.as_ref().is_some_and(|(order, _, answer)| {
+            order.epoch == snapshot.epoch
+                && order.kind == OrderKind::Undrain
+                && matches!(answer, Answer::Awaited | Answer::Done)
+        }),
+        State::Draining
+        | State::Retiring
+        | State::Retired
+        | State::Terminating
+        | State::Gone
+        | State::Lost { .. } => false,
+    }
+}

@@ -1,0 +1,246 @@
+//! Any policy and any snapshot, the odd ones included: small names, so that everything meets everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use planner::{
+    Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Order, OrderKind,
+    Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId,
+    TaskRef, Time, Worker, WorkerId,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::text::{NOW, offering};
+
+/// Ages that lie on, just before and just after the limits of [`policy`].
+const AGES: [u64; 14] = [
+    0, 1, 999, 5_000, 9_999, 10_000, 59_999, 60_000, 119_999, 120_000, 300_000, 900_000, 1_800_000, 7_200_000,
+];
+const OFFERINGS: [&str; 4] = ["spot:a", "on-demand:a", "spot:b@zone-1", "spot:b@zone-2"];
+
+fn ago() -> impl Strategy<Value = Time> {
+    prop_oneof![select(&AGES[..]), 0..2_000_000u64].prop_map(|age| Time(NOW.0 - age))
+}
+
+fn queue() -> impl Strategy<Value = QueueName> {
+    select(vec!["red", "blue", "green"]).prop_map(QueueName::from)
+}
+
+fn task() -> impl Strategy<Value = TaskId> {
+    (0..30u32).prop_map(|number| TaskId(format!("t{number}")))
+}
+
+/// A budget over up to five resources; each stands in one queue.
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
+    let pool = (queue(), 0..5u32, vec(select(&OFFERINGS[..]), 1..3), prop::bool::weighted(0.1));
+    let limits = (select(vec![0, 60, 300]), select(vec![60, 120, 1800]), select(vec![0, 60]), any::<bool>());
+    (vec(pool, 0..5), limits).prop_map(|(lines, (idle, spin_up, grace, off))| {
+        let mut pools = Vec::new();
+        let mut resources = BTreeMap::new();
+        for (number, (queue, maximum, offerings, blocked)) in lines.into_iter().enumerate() {
+            let resource = ResourceName(format!("r{number}"));
+            let blocked = blocked.then(|| "no sidecar".to_owned());
+            let offerings = offerings.into_iter().map(offering).collect();
+            resources.insert(resource.clone(), Resource { offerings, blocked });
+            pools.push(Pool { queue, resource, maximum });
+        }
+        Policy {
+            fleet: "fleet".into(),
+            prefix: "p".to_owned(),
+            pools,
+            resources,
+            max_idle: Duration::from_secs(idle),
+            max_spin_up: Duration::from_secs(spin_up),
+            sidecar: if off { SidecarMode::Off } else { SidecarMode::Required },
+            silent_grace: Duration::from_secs(grace),
+            order_patience: Duration::from_secs(10),
+        }
+    })
+}
+
+fn state() -> impl Strategy<Value = State> {
+    let simple = select(vec![
+        State::Requested,
+        State::Pending,
+        State::Booting { phase: "script".to_owned() },
+        State::Idle,
+        State::Idle,
+        State::Idle,
+        State::Busy { task: None },
+        State::Draining,
+        State::Drained,
+        State::Drained,
+        State::Retiring,
+        State::Retired,
+        State::Retired,
+        State::Terminating,
+        State::Gone,
+        State::Lost { reason: LostReason::SessionLost },
+        State::Lost { reason: LostReason::AgentDead },
+    ]);
+    prop_oneof![8 => simple, 1 => task().prop_map(|task| State::Busy { task: Some(task) })]
+}
+
+fn last_order() -> impl Strategy<Value = Option<(Order, Time, Answer)>> {
+    let kind = select(vec![OrderKind::Drain, OrderKind::Undrain, OrderKind::Retire]);
+    let answer = select(vec![
+        Answer::Awaited,
+        Answer::Done,
+        Answer::RefusedBusy(None),
+        Answer::RefusedUnsure,
+        Answer::RefusedStale,
+    ]);
+    let order =
+        (1..5u64, 1..4u64, kind).prop_map(|(epoch, generation, kind)| Order { epoch, generation, kind });
+    prop::option::of((order, ago(), answer))
+}
+
+fn instance() -> impl Strategy<Value = Instance> {
+    let signal = prop_oneof![5 => Just(Signal::Sidecar), 1 => Just(Signal::Clearml), 1 => Just(Signal::None)];
+    let life = (ago(), ago(), ago(), prop::option::of(ago()));
+    let tags = (0..6u32, queue(), prop::option::of(0..4u32));
+    (tags, state(), life, signal, last_order()).prop_map(
+        |(
+            (resource, queue, intent),
+            state,
+            (launched_at, adopted_at, since, ready_at),
+            signal,
+            last_order,
+        )| Instance {
+            resource: ResourceName(format!("r{resource}")),
+            queue,
+            offering: offering("spot:a"),
+            zone: None,
+            worker: "unnamed".into(),
+            intent: intent.map(|number| IntentId(format!("2-{number}"))),
+            launched_at,
+            adopted_at,
+            ready_at,
+            state,
+            since,
+            signal,
+            last_order,
+        },
+    )
+}
+
+fn intent() -> impl Strategy<Value = Intent> {
+    let answered = prop::option::of(prop::collection::btree_set(0..30u32, 0..4));
+    (0..6u32, queue(), 0..4u32, ago(), prop::bool::ANY, answered).prop_map(
+        |(resource, queue, count, created_at, later, answered)| Intent {
+            resource: ResourceName(format!("r{resource}")),
+            queue,
+            offering: offering("spot:a"),
+            count,
+            token: "replaced".into(),
+            created_at,
+            retry_at: if later { Time(NOW.0 + 5000) } else { created_at },
+            answered: answered.map(|ids| ids.into_iter().map(id).collect()),
+        },
+    )
+}
+
+fn id(number: u32) -> InstanceId {
+    InstanceId(format!("i-{number:02}"))
+}
+
+fn freshness() -> impl Strategy<Value = BTreeMap<Source, Freshness>> {
+    let age = || {
+        let stale = prop_oneof![3 => Just(None), 1 => ago().prop_map(Some)];
+        (select(vec![0, 1, 500, 4_000, 5_000, 30_000]), stale)
+            .prop_map(|(age, stale_since)| Freshness { read_began_at: Time(NOW.0 - age), stale_since })
+    };
+    let read = || prop::option::weighted(0.95, age());
+    (read(), read(), prop::option::of(age()), read()).prop_map(|(queues, workers, tasks, cloud)| {
+        [(Source::Queues, queues), (Source::Workers, workers), (Source::Tasks, tasks), (Source::Cloud, cloud)]
+            .into_iter()
+            .filter_map(|(source, age)| Some((source, age?)))
+            .collect()
+    })
+}
+
+/// What happens to be known.
+pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let run = (ago(), prop::bool::weighted(0.1), prop::bool::weighted(0.9), freshness());
+    let queues = prop::collection::btree_map(queue(), vec(task(), 0..12), 0..4);
+    let fleet = (prop::collection::btree_map(0..30u32, instance(), 0..20), vec(intent(), 0..4));
+    let workers = vec((0..30u32, prop::bool::weighted(0.2), prop::option::of(task())), 0..12);
+    let running = vec((task(), prop::option::of((0..30u32, prop::bool::weighted(0.2)))), 0..4);
+    let rest = (
+        prop::collection::btree_map(select(&OFFERINGS[..]), -10_000i64..10_000, 0..3),
+        prop::collection::btree_set(0..30u32, 0..4),
+        prop::collection::btree_map(queue(), 0..2u32, 0..2),
+    );
+    (run, queues, fleet, workers, running, rest).prop_map(
+        |(
+            (started_at, journal_is_new, lease_held, freshness),
+            queues,
+            (fleet, intents),
+            workers,
+            running,
+            rest,
+        )| {
+            let mut instances: BTreeMap<InstanceId, Instance> = BTreeMap::new();
+            for (number, mut instance) in fleet {
+                instance.worker = worker(&instance, number);
+                instances.insert(id(number), instance);
+            }
+            let name = |number: u32, child: bool| {
+                let own =
+                    instances.get(&id(number)).map_or_else(|| ghost(number), |known| known.worker.clone());
+                if child { WorkerId(format!("{own}:0")) } else { own }
+            };
+            let (unavailable, proven_gone, limbo) = rest;
+            Snapshot {
+                now: NOW,
+                started_at,
+                journal_is_new,
+                lease_held,
+                epoch: 3,
+                next_intent: 7,
+                freshness,
+                queues,
+                workers: workers
+                    .into_iter()
+                    .map(|(number, child, task)| (name(number, child), Worker { task }))
+                    .collect(),
+                running: running
+                    .into_iter()
+                    .map(|(task, last)| TaskRef {
+                        task,
+                        last_worker: last.map(|(number, child)| name(number, child)),
+                    })
+                    .collect(),
+                intents: number(intents),
+                unavailable: unavailable
+                    .into_iter()
+                    .map(|(text, ahead)| {
+                        let until = Time(NOW.0.saturating_add_signed(ahead));
+                        (offering(text), (until, "InsufficientInstanceCapacity".to_owned()))
+                    })
+                    .collect(),
+                proven_gone: proven_gone.into_iter().map(id).collect::<BTreeSet<_>>(),
+                limbo,
+                instances,
+            }
+        },
+    )
+}
+
+fn worker(instance: &Instance, number: u32) -> WorkerId {
+    WorkerId::of("p", &instance.resource, &instance.offering.instance_type, &id(number))
+}
+
+fn ghost(number: u32) -> WorkerId {
+    WorkerId(format!("p:r0:a:{}", id(number)))
+}
+
+fn number(intents: Vec<Intent>) -> BTreeMap<IntentId, Intent> {
+    let numbered = intents.into_iter().enumerate().map(|(number, mut intent)| {
+        intent.token = ClientToken(format!("token-{number}"));
+        (IntentId(format!("2-{number}")), intent)
+    });
+    numbered.collect()
+}
