@@ -15,7 +15,7 @@ pub(crate) const INTENT: &str = "1-1";
 pub(crate) const SECRET: &[u8] = b"a launch secret of 32 bytes, say";
 /// The first so many change their task every 2 to 6 s: five changes a second in all.
 pub(crate) const TALKERS: usize = 20;
-const ATTACHING: usize = 128;
+const ATTACHING: usize = 64;
 
 pub(crate) fn instance(number: usize) -> String {
     format!("i-{number:017x}")

@@ -6,9 +6,11 @@ use anyhow::Context as _;
 use proto::v1::{self, from_sidecar, hello::Credential, to_sidecar};
 use sidecar::link::{Dialer, Pin, Session, Target};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What the agent does, and since when.
 #[derive(Clone, Debug)]
@@ -48,7 +50,17 @@ pub(crate) async fn attach(
         wants_boot_script: false,
         instance_id: instance.clone(),
     };
-    let session = dialer.connect(hello).await?;
+    let mut tries = 1;
+    let session = loop {
+        match dialer.connect(hello.clone()).await {
+            Ok(session) => break session,
+            // As a sidecar does: the machine may be busy with all the others.
+            Err(error) if tries < TRIES => eprintln!("{instance}, try {tries}: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        tries += 1;
+        sleep(PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
+    };
     let mut peer = Peer {
         worker: format!("bench:resource:g4dn.xlarge:{instance}"),
         doing,

@@ -39,7 +39,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 const ALONE: Duration = Duration::from_secs(30);
 const TOGETHER: Duration = Duration::from_secs(60);
 /// For all of them to attach.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) async fn sidecars(wanted: usize) -> anyhow::Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
