@@ -55,7 +55,8 @@ pub(crate) async fn run(url: &str, pin: &str, count: usize) -> anyhow::Result<()
     while let Some(attached) = attaching.join_next().await {
         attached?.context("attach")?;
     }
-    for talker in peers.iter().take(TALKERS).cloned() {
+    for talker in peers.iter().take(TALKERS) {
+        let talker = talker.clone();
         tokio::spawn(async move {
             loop {
                 sleep(Duration::from_secs(2) + Duration::from_secs(4).mul_f64(rand::random())).await;

@@ -197,13 +197,13 @@ fn configuration(dir: &Path, sandbox: &Sandbox, lines: &[Line], settings: &str) 
     let mut queues = String::new();
     for Line { queue, maximum } in lines {
         // Writing to a string can't fail.
-        let _ = write!(
+        let _ = writeln!(
             resources,
             "    for-{queue}: {{instance_type: g4dn.xlarge, is_spot: false, \
              availability_zone: us-east-1a, ami_id: ami-0123456789abcdef0, \
-             ebs_device_name: /dev/xvda, ebs_volume_size: 100, ebs_volume_type: gp3}}\n"
+             ebs_device_name: /dev/xvda, ebs_volume_size: 100, ebs_volume_type: gp3}}"
         );
-        let _ = write!(queues, "    {queue}: [[for-{queue}, {maximum}]]\n");
+        let _ = writeln!(queues, "    {queue}: [[for-{queue}, {maximum}]]");
     }
     format!(
         "\
