@@ -11,13 +11,20 @@ use crate::stage::{Line, Stage};
 /// The launch of an instance follows the reply that shows a task: how soon, while 1,000 others live?
 pub(crate) async fn reply_to_launch() -> anyhow::Result<()> {
     const LIVE: u32 = 1_000;
-    const SAMPLES: u32 = 120;
+    const SAMPLES: u32 = 150;
+    /// On a slow machine there are fewer samples.
+    const STRETCH: Duration = Duration::from_secs(150);
     let lines = [Line::new("steady", LIVE), Line::new("probe", SAMPLES)];
     let stage = Stage::open(&lines, "  queue_polling_interval_sec: 0.5\n").await?;
     let _peers = stage.busy_fleet("steady", LIVE).await?;
     let clearml = stage.sandbox.clearml.handle();
     let probe = stage.queue_id("probe")?;
+    eprintln!("{LIVE} instances are at work");
+    let began = Instant::now();
     for number in 0..SAMPLES {
+        if began.elapsed() > STRETCH {
+            break;
+        }
         sleep(Duration::from_millis(700).mul_f64(0.5 + rand::random::<f64>())).await;
         clearml.create_task(&format!("probe {number}"), 3600.0, Some(&probe))?;
         stage.launched(u64::from(LIVE + number + 1)).await?;
