@@ -24,10 +24,10 @@ pub(crate) fn count_in_flight(fleet: &mut Fleet<'_>) {
     for (id, intent) in &fleet.snapshot.intents {
         let Some(at) = fleet.pool_of(&intent.resource) else { continue };
         let missing = missing(fleet, id, intent, &seen);
+        // As with an instance that never becomes ready: for ever is not soon.
+        let relied_on = fleet.snapshot.now < relied_on_until(fleet, intent);
         let pool = &mut fleet.pools[at];
         pool.in_flight = pool.in_flight.saturating_add(missing);
-        // As with an instance that never becomes ready: for ever is not soon.
-        let relied_on = fleet.snapshot.now < last_try(intent).after(fleet.policy.max_spin_up);
         if relied_on && pool.pool.queue == intent.queue {
             pool.expected = pool.expected.saturating_add(missing);
         }
@@ -45,8 +45,11 @@ pub(crate) fn plan_intents(fleet: &Fleet<'_>, may_launch: bool, plan: &mut Plan)
             Some(_) => is_seen_through(fleet, intent, plan),
             None => missing(fleet, id, intent, &seen) == 0 || unanswered(fleet, id, intent, may_launch, plan),
         };
+        let until = relied_on_until(fleet, intent);
         if over {
             plan.actions.push(Action::Settle { intent: id.clone() });
+        } else if fleet.snapshot.now < until {
+            plan.wake(until);
         }
     }
 }
@@ -75,6 +78,11 @@ fn missing(fleet: &Fleet<'_>, id: &IntentId, intent: &Intent, seen: &BTreeMap<&I
             u32::try_from(unseen.count()).unwrap_or(u32::MAX)
         }
     }
+}
+
+/// What may come of it counts as capacity until then.
+fn relied_on_until(fleet: &Fleet<'_>, intent: &Intent) -> crate::Time {
+    last_try(intent).after(fleet.policy.max_spin_up)
 }
 
 fn last_try(intent: &Intent) -> crate::Time {
