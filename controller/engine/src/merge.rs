@@ -41,6 +41,7 @@ pub(crate) fn snapshot(
 ) -> Snapshot {
     let workers = workers_by_instance(policy, views);
     for (id, known) in &mut memory.instances {
+        let was_lost = matches!(known.state, State::Lost { .. });
         settle_state(
             policy,
             known,
@@ -50,6 +51,11 @@ pub(crate) fn snapshot(
             views.proven_gone.contains(id),
             now,
         );
+        if let State::Lost { reason } = known.state
+            && !was_lost
+        {
+            tracing::warn!(instance = %id, ?reason, "lost an instance");
+        }
     }
     let mut named: BTreeSet<InstanceId> = workers.keys().cloned().collect();
     named.extend(memory.intents.values().filter_map(|(intent, _)| intent.answered.clone()).flatten());
