@@ -9,14 +9,14 @@ use crate::ghosts::VISIBLE_AFTER;
 use crate::hold::Hold;
 use crate::ids::IntentId;
 use crate::plan::{Action, Plan};
-use crate::snapshot::{Intent, Source, State};
+use crate::snapshot::{Instance, Intent, Source, State};
 
 /// An unanswered launch that is not to be asked for again is given up this long after its last try:
 /// whatever came of it carries the fleet's tag and is on EC2's list by then.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
 
 /// Counts what open launches may bring beyond the instances that are known.
-pub(crate) fn count_in_flight(fleet: &mut Fleet<'_>) {
+pub(crate) fn count_in_flight(fleet: &mut Fleet<'_>, plan: &mut Plan) {
     if fleet.snapshot.intents.is_empty() {
         return;
     }
@@ -24,11 +24,13 @@ pub(crate) fn count_in_flight(fleet: &mut Fleet<'_>) {
     for (id, intent) in &fleet.snapshot.intents {
         let Some(at) = fleet.pool_of(&intent.resource) else { continue };
         let missing = missing(fleet, id, intent, &seen);
-        // As with an instance that never becomes ready: for ever is not soon.
-        let relied_on = fleet.snapshot.now < relied_on_until(fleet, intent);
         let pool = &mut fleet.pools[at];
         pool.in_flight = pool.in_flight.saturating_add(missing);
-        if relied_on && pool.pool.queue == intent.queue {
+        // As with an instance that never becomes ready: what may come some day is not waited for.
+        let asked_at = if intent.answered.is_some() { last_try(intent) } else { intent.created_at };
+        let relied_on_until = asked_at.after(fleet.policy.max_spin_up);
+        if missing > 0 && fleet.snapshot.now < relied_on_until && pool.pool.queue == intent.queue {
+            plan.wake(relied_on_until);
             pool.expected = pool.expected.saturating_add(missing);
         }
     }
@@ -89,23 +91,25 @@ fn last_try(intent: &Intent) -> crate::Time {
     intent.created_at.max(intent.retry_at)
 }
 
-/// Whether every instance of the answer has come to light or is proven gone.
+/// Whether every instance of the answer is on EC2's list or proven gone. A sidecar may speak for an
+/// instance that EC2 does not list yet: a run that began now would know of it by the note alone.
 fn is_seen_through(fleet: &Fleet<'_>, intent: &Intent, plan: &mut Plan) -> bool {
     let snapshot = fleet.snapshot;
+    let visible_at = last_try(intent).after(VISIBLE_AFTER);
     let mut over = true;
     for id in intent.answered.iter().flatten() {
         let known = snapshot.instances.get(id);
-        if snapshot.proven_gone.contains(id) || known.is_some_and(|known| known.state != State::Requested) {
+        let is_listed = |known: &Instance| {
+            known.state != State::Requested && (known.zone.is_some() || snapshot.now >= visible_at)
+        };
+        if snapshot.proven_gone.contains(id) || known.is_some_and(is_listed) {
             continue;
         }
         over = false;
-        if known.is_none() {
-            let due = last_try(intent).after(VISIBLE_AFTER);
-            if due <= snapshot.now {
-                plan.look_up.insert(id.clone());
-            } else {
-                plan.wake(due);
-            }
+        if snapshot.now < visible_at {
+            plan.wake(visible_at);
+        } else if known.is_none() {
+            plan.look_up.insert(id.clone());
         }
     }
     over

@@ -29,7 +29,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     }
     let may_launch = limits_of_the_run(snapshot, &mut plan);
     let mut fleet = Fleet::of(policy, snapshot);
-    intents::count_in_flight(&mut fleet);
+    intents::count_in_flight(&mut fleet, &mut plan);
 
     scale_down::plan_drains(&mut fleet, &mut plan);
     scale_up::plan_capacity(&mut fleet, may_launch, &mut plan);

@@ -80,7 +80,7 @@ pub struct Instance {
     pub queue: QueueName,
     /// What was bought.
     pub offering: Offering,
-    /// The zone that it is in, once EC2 says.
+    /// The zone that it is in, once EC2's list says: `None` means that no list has shown it yet.
     pub zone: Option<String>,
     /// Its worker's id.
     pub worker: WorkerId,

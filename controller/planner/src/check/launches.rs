@@ -145,13 +145,16 @@ fn settled(policy: &Policy, snapshot: &Snapshot, sums: &Sums<'_>, id: &IntentId)
     let Some(intent) = snapshot.intents.get(id) else {
         return Err(Violation(format!("launch {id} is settled and not on record")));
     };
+    let last_try = intent.created_at.max(intent.retry_at);
     let known = match &intent.answered {
         Some(ids) => ids.iter().all(|id| {
-            let shown = snapshot.instances.get(id).is_some_and(|instance| instance.state != State::Requested);
+            let shown = snapshot.instances.get(id).is_some_and(|instance| {
+                let old = snapshot.now.since(last_try) >= Duration::from_secs(60);
+                instance.state != State::Requested && (instance.zone.is_some() || old)
+            });
             shown || snapshot.proven_gone.contains(id)
         }),
         None => {
-            let last_try = intent.created_at.max(intent.retry_at);
             let listed = snapshot.read_after(Source::Cloud, last_try.after(Duration::from_secs(120)));
             sums.shown(id) >= u64::from(intent.count) || (listed && !is_wanted(policy, sums, intent))
         }

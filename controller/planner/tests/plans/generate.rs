@@ -100,10 +100,10 @@ fn last_order() -> impl Strategy<Value = Option<(Order, Time, Answer)>> {
 fn instance() -> impl Strategy<Value = Instance> {
     let signal = prop_oneof![5 => Just(Signal::Sidecar), 1 => Just(Signal::Clearml), 1 => Just(Signal::None)];
     let life = (ago(), ago(), ago(), prop::option::of(ago()));
-    let tags = (0..6u32, queue(), prop::option::of(0..4u32));
+    let tags = (0..6u32, queue(), prop::option::of(0..4u32), any::<bool>());
     (tags, state(), life, signal, last_order()).prop_map(
         |(
-            (resource, queue, intent),
+            (resource, queue, intent, listed),
             state,
             (launched_at, adopted_at, since, ready_at),
             signal,
@@ -112,7 +112,7 @@ fn instance() -> impl Strategy<Value = Instance> {
             resource: ResourceName(format!("r{resource}")),
             queue,
             offering: offering("spot:a"),
-            zone: None,
+            zone: listed.then(|| "zone-1".to_owned()),
             worker: "unnamed".into(),
             intent: intent.map(|number| IntentId(format!("2-{number}"))),
             launched_at,

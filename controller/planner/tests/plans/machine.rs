@@ -41,6 +41,8 @@ pub(crate) struct Machine {
 
 /// What the controller's run remembers of it.
 pub(crate) struct Memory {
+    /// EC2's list has shown it.
+    pub(crate) listed: bool,
     pub(crate) adopted_at: Option<Time>,
     pub(crate) ready_at: Option<Time>,
     pub(crate) order: Option<(Order, Time, Answer)>,
@@ -50,7 +52,14 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn blank() -> Self {
-        Self { adopted_at: None, ready_at: None, order: None, state: State::Requested, since: Time(0) }
+        Self {
+            listed: false,
+            adopted_at: None,
+            ready_at: None,
+            order: None,
+            state: State::Requested,
+            since: Time(0),
+        }
     }
 }
 

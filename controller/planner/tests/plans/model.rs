@@ -27,7 +27,7 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
                         resource: resource.clone(),
                         queue: queue.clone(),
                         offering: offering.clone(),
-                        zone: None,
+                        zone: Some("zone-1".to_owned()),
                         worker,
                         intent: Some(intent.clone()),
                         launched_at: after.now,

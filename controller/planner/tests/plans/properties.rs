@@ -39,7 +39,7 @@ fn idle_of(policy: &Policy, snapshot: &Snapshot, queue: &str) -> usize {
     idle.filter(|instance| instance.queue.as_str() == queue && of_pool(&instance.resource)).count()
 }
 
-/// So many times the cases of `PROPTEST_CASES`, 256 by default.
+/// So many times proptest's 256, unless `PROPTEST_CASES` says otherwise.
 fn cases(times: u32) -> ProptestConfig {
     let usual = ProptestConfig::default();
     ProptestConfig { cases: usual.cases * times, max_shrink_iters: 20_000, ..usual }

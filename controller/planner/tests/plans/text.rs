@@ -185,7 +185,11 @@ fn instance(policy: &Policy, snapshot: &Snapshot, words: &Words<'_>) -> (Instanc
         resource,
         queue,
         offering,
-        zone: None,
+        zone: if words.keyed.get("zone") == Some(&"none") || state == State::Requested {
+            None
+        } else {
+            Some("us-east-1b".to_owned())
+        },
         intent: words.keyed.get("intent").map(|text| IntentId::from(*text)),
         launched_at,
         adopted_at: words.instant("adopted", launched_at.max(snapshot.started_at)),

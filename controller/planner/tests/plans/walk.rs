@@ -106,7 +106,7 @@ fn live(sidecar: SidecarMode, seed: u64) {
     assert!(world.seen.intents.is_empty(), "notes left");
 }
 
-/// A twelfth of the cases of `PROPTEST_CASES`: each is a life. Nothing to shrink: a seed is a seed.
+/// A few, each is a life; `PROPTEST_CASES` makes it many. Nothing to shrink: a seed is a seed.
 fn cases() -> ProptestConfig {
     let usual = ProptestConfig::default();
     ProptestConfig { cases: usual.cases.div_ceil(12), max_shrink_iters: 0, ..usual }

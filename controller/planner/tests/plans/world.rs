@@ -180,6 +180,7 @@ impl World {
             Source::Cloud => {
                 for machine in self.machines.values_mut().filter(|machine| machine.visible_at <= now) {
                     machine.memory.adopted_at.get_or_insert(now);
+                    machine.memory.listed = true;
                 }
             }
         }
@@ -202,7 +203,7 @@ impl World {
                 resource: machine.resource.clone(),
                 queue: machine.queue.clone(),
                 offering: machine.offering.clone(),
-                zone: None,
+                zone: machine.memory.listed.then(|| "zone-1".to_owned()),
                 worker: machine.worker(&self.policy, id),
                 intent: Some(machine.intent.clone()),
                 launched_at: machine.launched_at,
