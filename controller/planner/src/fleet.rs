@@ -12,6 +12,8 @@ pub(crate) struct Fleet<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// By instance id.
     pub(crate) members: Vec<Member<'a>>,
+    /// Busy ones that were told something: they may have refused to drain.
+    pub(crate) refusing: Vec<usize>,
     /// In the budget's order.
     pub(crate) pools: Vec<PoolView<'a>>,
     /// In the budget's order.
@@ -85,6 +87,7 @@ impl<'a> Fleet<'a> {
             policy,
             snapshot,
             members: Vec::with_capacity(snapshot.instances.len()),
+            refusing: Vec::new(),
             pools: Vec::with_capacity(policy.pools.len()),
             queues: Vec::new(),
             entries: Vec::new(),
@@ -179,6 +182,9 @@ impl<'a> Fleet<'a> {
     fn place(&mut self, member: Member<'a>, queue: Option<usize>) {
         let index = self.members.len();
         let coming = matches!(member.role, Role::Coming { .. });
+        if member.role == Role::Busy && member.instance.last_order.is_some() {
+            self.refusing.push(index);
+        }
         if let Some(queue) = queue {
             let queue = &mut self.queues[queue];
             let earlier = member.instance.launched_at < self.snapshot.started_at;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Member};
 use crate::plan::{Action, Plan};
+use crate::role::Role;
 use crate::snapshot::State;
 
 /// EC2 may not show a new instance for this long; asked by id any earlier, it may wrongly deny it.
@@ -13,16 +14,18 @@ pub(crate) const VISIBLE_AFTER: Duration = Duration::from_secs(60);
 pub(crate) fn plan_ghosts(fleet: &Fleet<'_>, plan: &mut Plan) {
     let snapshot = fleet.snapshot;
     for entry in &fleet.entries {
-        let known = entry.member.map(|at| fleet.members[at].instance);
-        let leaving =
-            known.is_some_and(|instance| matches!(instance.state, State::Terminating | State::Gone));
+        // The role first: to look at every instance again would cost more than all the rest.
+        let leaving = entry.member.map(|at| &fleet.members[at]).is_some_and(|member| {
+            member.role == Role::Leaving && matches!(member.instance.state, State::Terminating | State::Gone)
+        });
         if leaving || snapshot.proven_gone.contains(entry.instance) {
             plan.actions.push(Action::Unregister { worker: entry.worker.clone() });
-        } else if known.is_none() {
+        } else if entry.member.is_none() {
             plan.look_up.insert(entry.instance.into());
         }
     }
-    for member in &fleet.members {
+    let is_coming = |member: &&Member<'_>| matches!(member.role, Role::Coming { .. } | Role::Overdue { .. });
+    for member in fleet.members.iter().filter(is_coming) {
         if member.instance.state == State::Requested {
             let due = member.instance.launched_at.after(VISIBLE_AFTER);
             if due <= snapshot.now {

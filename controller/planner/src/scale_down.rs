@@ -23,13 +23,12 @@ pub(crate) fn plan_drains(fleet: &mut Fleet<'_>, plan: &mut Plan) {
     for queue in 0..fleet.queues.len() {
         drain_idle(fleet, queue, plan);
     }
-    for member in &fleet.members {
-        if member.role == Role::Draining && fleet.demand_is_known(member) {
+    for member in fleet.members.iter().filter(|member| member.role == Role::Draining) {
+        if fleet.demand_is_known(member) {
             orders::give(fleet, member, OrderKind::Drain, plan);
-        } else if member.role == Role::Busy {
-            plan.holds.extend(orders::refused_drain(member));
         }
     }
+    plan.holds.extend(fleet.refusing.iter().filter_map(|at| orders::refused_drain(&fleet.members[*at])));
 }
 
 /// Whether an order can reach it.
@@ -146,15 +145,14 @@ fn drain_idle(fleet: &mut Fleet<'_>, queue: usize, plan: &mut Plan) {
 /// a task that came in between has called them back by then.
 pub(crate) fn plan_retirements(fleet: &Fleet<'_>, plan: &mut Plan) {
     for member in &fleet.members {
-        let known = fleet.demand_is_known(member);
         match member.role {
             Role::Undraining => {
                 orders::give(fleet, member, OrderKind::Undrain, plan);
             }
-            Role::Retiring if known => {
+            Role::Retiring if fleet.demand_is_known(member) => {
                 orders::give(fleet, member, OrderKind::Retire, plan);
             }
-            Role::Drained if known && !member.decided => {
+            Role::Drained if !member.decided && fleet.demand_is_known(member) => {
                 if evidence::read_since(fleet.snapshot, &[Source::Queues], member.instance.since, plan) {
                     orders::give(fleet, member, OrderKind::Retire, plan);
                 } else {
