@@ -11,6 +11,8 @@ from clearml import Task
 def main():
     # Else the SDK goes through the whole repository for imports, which can take minutes.
     Task.force_requirements_env_freeze(force=True)
+    # The SDK's analysis of a program's packages runs in a thread that hangs at times; the wire is what is tested.
+    Task.force_requirements_env_freeze(True, __file__.replace("sdk_task.py", "clearml-requirements.txt"))
     task = Task.init(project_name="Sandbox/Nested", task_name="from the sdk", auto_connect_frameworks=False)
     parameters = task.connect({"rate": 0.5, "layers": 3})
     assert parameters["layers"] == 3, parameters
