@@ -37,21 +37,15 @@ impl<'a> Evidence<'a> {
         let may_be_ended = |role: Role| matches!(role, Role::Retired | Role::Overdue { .. } | Role::Lost);
         let mut suspects = Names::with_capacity(0);
         let mut sightings = Vec::new();
-        let mut members = Vec::new();
-        for (place, member) in
-            fleet.members.iter().enumerate().filter(|(_, member)| may_be_ended(member.role))
-        {
+        for member in fleet.members.iter().filter(|member| may_be_ended(member.role)) {
             suspects.place(member.id.as_str());
             sightings.push(Sighting::default());
-            members.push(place);
         }
-        if members.is_empty() {
+        if sightings.is_empty() {
             return Self { suspects, sightings };
         }
         for entry in &fleet.entries {
-            if let Some(at) = entry.member
-                && may_be_ended(fleet.members[at].role)
-                && fleet.members[at].instance.worker.covers(entry.worker)
+            if entry.role.is_some_and(may_be_ended)
                 && let Some(at) = suspects.find(entry.instance)
             {
                 sightings[at].listed = true;
@@ -61,7 +55,6 @@ impl<'a> Evidence<'a> {
         for task in &fleet.snapshot.running {
             if let Some(worker) = &task.last_worker
                 && let Some(at) = worker.instance_text(&fleet.policy.prefix).and_then(|id| suspects.find(id))
-                && fleet.members[members[at]].instance.worker.covers(worker)
             {
                 sightings[at].task = sightings[at].task.or(Some(&task.task));
             }

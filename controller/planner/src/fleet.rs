@@ -32,6 +32,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) instance: &'a str,
     /// Its place among the members, if it is known.
     pub(crate) member: Option<usize>,
+    /// What that member is to the plan.
+    pub(crate) role: Option<Role>,
 }
 
 /// One instance.
@@ -98,6 +100,8 @@ impl<'a> Fleet<'a> {
         fleet.index_policy();
         let read_began = snapshot.freshness.get(&Source::Queues).map(|age| age.read_began_at);
         let mut held: Vec<Vec<&TaskId>> = vec![Vec::new(); fleet.queues.len()];
+        // Small enough to stay in the cache while ClearML's entries, in another order, are matched with members.
+        let mut roles = Vec::with_capacity(snapshot.instances.len());
         for (id, instance) in &snapshot.instances {
             fleet.ids.place(id.as_str());
             let owner = fleet.pool_of(&instance.resource);
@@ -120,10 +124,11 @@ impl<'a> Fleet<'a> {
             {
                 held[queue].push(task);
             }
+            roles.push(role);
             fleet.place(Member { id, instance, role, pool, decided: false }, queue);
         }
         fleet.count_waiting(held);
-        fleet.index_workers();
+        fleet.index_workers(&roles);
         fleet
     }
 
@@ -132,14 +137,20 @@ impl<'a> Fleet<'a> {
         self.resources.find(resource.as_str())
     }
 
-    fn index_workers(&mut self) {
+    fn index_workers(&mut self, roles: &[Role]) {
         let named = self.snapshot.workers.iter().filter_map(|(worker, entry)| {
             Some((worker, entry.task.as_ref(), worker.instance_text(&self.policy.prefix)?))
         });
         let named: Vec<_> = named.collect();
         let texts: Vec<&str> = named.iter().map(|(_, _, instance)| *instance).collect();
         let members = self.ids.find_all(&texts);
-        let entry = |((worker, task, instance), member)| Entry { worker, task, instance, member };
+        let entry = |((worker, task, instance), member): (_, Option<usize>)| Entry {
+            worker,
+            task,
+            instance,
+            member,
+            role: member.map(|at| roles[at]),
+        };
         self.entries = named.into_iter().zip(members).map(entry).collect();
     }
 
@@ -232,7 +243,9 @@ impl<'a> Fleet<'a> {
             queue.listed = true;
             if fresh {
                 held.sort_unstable();
-                let waits = |task: &&TaskId| held.is_empty() || held.binary_search(task).is_err();
+                let held: Vec<(u64, &TaskId)> =
+                    held.into_iter().map(|task| (beginning(task), task)).collect();
+                let waits = |task: &&TaskId| !is_held(&held, task);
                 queue.waiting = Some(u32::try_from(tasks.iter().filter(waits).count()).unwrap_or(u32::MAX));
             }
         }
@@ -245,4 +258,23 @@ impl<'a> Fleet<'a> {
             None => self.snapshot.is_fresh(Source::Queues),
         }
     }
+}
+
+/// A task id's first eight bytes; they sort as the ids do, and nearly always tell two apart.
+fn beginning(task: &TaskId) -> u64 {
+    let mut bytes = [0; 8];
+    for (place, byte) in bytes.iter_mut().zip(task.as_str().bytes()) {
+        *place = byte;
+    }
+    u64::from_be_bytes(bytes)
+}
+
+/// Whether the task is among these, which are sorted.
+fn is_held(held: &[(u64, &TaskId)], task: &TaskId) -> bool {
+    if held.is_empty() {
+        return false;
+    }
+    let first = beginning(task);
+    let from = held.partition_point(|(known, _)| *known < first);
+    held[from..].iter().take_while(|(known, _)| *known == first).any(|(_, known)| *known == task)
 }

@@ -15,9 +15,8 @@ pub(crate) fn plan_ghosts(fleet: &Fleet<'_>, plan: &mut Plan) {
     let snapshot = fleet.snapshot;
     for entry in &fleet.entries {
         // The role first: to look at every instance again would cost more than all the rest.
-        let leaving = entry.member.map(|at| &fleet.members[at]).is_some_and(|member| {
-            member.role == Role::Leaving && matches!(member.instance.state, State::Terminating | State::Gone)
-        });
+        let leaving = entry.role == Some(Role::Leaving)
+            && entry.member.map(|at| &fleet.members[at].instance.state).is_some_and(is_departing);
         if leaving || snapshot.proven_gone.contains(entry.instance) {
             plan.actions.push(Action::Unregister { worker: entry.worker.clone() });
         } else if entry.member.is_none() {
@@ -35,4 +34,8 @@ pub(crate) fn plan_ghosts(fleet: &Fleet<'_>, plan: &mut Plan) {
             }
         }
     }
+}
+
+fn is_departing(state: &State) -> bool {
+    matches!(state, State::Terminating | State::Gone)
 }

@@ -103,7 +103,10 @@ impl WorkerId {
     /// The same, without a copy.
     pub(crate) fn instance_text(&self, prefix: &str) -> Option<&str> {
         let rest = self.0.strip_prefix(prefix)?.strip_prefix(':')?;
-        rest.split(':').nth(2).filter(|id| id.starts_with("i-"))
+        let mut colons = rest.bytes().enumerate().filter(|(_, byte)| *byte == b':').map(|(at, _)| at);
+        let start = colons.nth(1)? + 1;
+        let end = colons.next().unwrap_or(rest.len());
+        rest.get(start..end).filter(|id| id.starts_with("i-"))
     }
 
     /// The bounds, the second one excluded, between which all children of this worker sort: `W:` and `W;`.

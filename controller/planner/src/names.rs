@@ -4,28 +4,27 @@
 /// A table of distinct names. A name's place is the order in which it came.
 pub(crate) struct Names<'a> {
     names: Vec<&'a str>,
-    hashes: Vec<u64>,
-    /// Places plus one; 0 is free. A power of two, at least twice as many as names.
-    slots: Vec<u32>,
+    /// The upper half of a name's hash, and below it its place plus one; 0 is free. A power of two, at
+    /// least twice as many as names.
+    slots: Vec<u64>,
 }
 
 impl<'a> Names<'a> {
     /// An empty table with room for so many.
     pub(crate) fn with_capacity(count: usize) -> Self {
         let slots = count.saturating_mul(2).next_power_of_two().max(8);
-        Self { names: Vec::with_capacity(count), hashes: Vec::with_capacity(count), slots: vec![0; slots] }
+        Self { names: Vec::with_capacity(count), slots: vec![0; slots] }
     }
 
     /// The place of the name, which is new if it was not there.
     pub(crate) fn place(&mut self, name: &'a str) -> usize {
         let hash = hash(name);
         let slot = self.slot(name, hash);
-        if let Some(place) = self.slots[slot].checked_sub(1) {
-            return place as usize;
+        if let Some(place) = place_in(self.slots[slot]) {
+            return place;
         }
         self.names.push(name);
-        self.hashes.push(hash);
-        self.slots[slot] = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.slots[slot] = entry(hash, self.names.len());
         if self.names.len() * 2 > self.slots.len() {
             self.grow();
         }
@@ -34,20 +33,21 @@ impl<'a> Names<'a> {
 
     /// The place of the name, if it is there.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        let place = self.slots[self.slot(name, hash(name))].checked_sub(1)?;
-        Some(place as usize)
+        place_in(self.slots[self.slot(name, hash(name))])
     }
 
     /// The same for many: what one needs from memory is on its way while another is looked at.
     pub(crate) fn find_all(&self, names: &[&str]) -> Vec<Option<usize>> {
         let hashes: Vec<u64> = names.iter().map(|name| hash(name)).collect();
-        let homes: Vec<u32> = hashes.iter().map(|hash| self.slots[self.home(*hash)]).collect();
-        let sure =
-            |place: &u32, hash: &u64| place.checked_sub(1).filter(|at| self.hashes[*at as usize] == *hash);
-        let likely: Vec<Option<u32>> =
-            homes.iter().zip(&hashes).map(|(place, hash)| sure(place, hash)).collect();
+        let homes: Vec<u64> = hashes.iter().map(|hash| self.slots[self.home(*hash)]).collect();
+        let likely: Vec<Option<(usize, &str)>> = homes
+            .into_iter()
+            .zip(hashes)
+            .map(|(slot, hash)| place_in(slot).filter(|_| slot >> 32 == hash >> 32))
+            .map(|place| place.map(|place| (place, self.names[place])))
+            .collect();
         let found = names.iter().zip(likely).map(|(name, likely)| match likely {
-            Some(place) if self.names[place as usize] == *name => Some(place as usize),
+            Some((place, known)) if known == *name => Some(place),
             Some(_) | None => self.find(name),
         });
         found.collect()
@@ -55,15 +55,15 @@ impl<'a> Names<'a> {
 
     /// Where a name stands if no other was there before it.
     fn home(&self, hash: u64) -> usize {
-        (hash >> 32) as usize & (self.slots.len() - 1)
+        usize::try_from(hash >> 16).unwrap_or(usize::MAX) & (self.slots.len() - 1)
     }
 
     /// Where the name stands, or the free slot where it would.
     fn slot(&self, name: &str, hash: u64) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = self.home(hash);
-        while let Some(place) = self.slots[slot].checked_sub(1) {
-            if self.hashes[place as usize] == hash && self.names[place as usize] == name {
+        while let Some(place) = place_in(self.slots[slot]) {
+            if self.slots[slot] >> 32 == hash >> 32 && self.names[place] == name {
                 break;
             }
             slot = (slot + 1) & mask;
@@ -73,11 +73,21 @@ impl<'a> Names<'a> {
 
     fn grow(&mut self) {
         self.slots = vec![0; self.slots.len() * 2];
-        for place in 0..self.names.len() {
-            let slot = self.slot(self.names[place], self.hashes[place]);
-            self.slots[slot] = u32::try_from(place + 1).unwrap_or(u32::MAX);
+        for (place, name) in self.names.iter().enumerate() {
+            let hash = hash(name);
+            let slot = self.slot(name, hash);
+            self.slots[slot] = entry(hash, place + 1);
         }
     }
+}
+
+fn entry(hash: u64, place_plus_one: usize) -> u64 {
+    hash >> 32 << 32 | u64::from(u32::try_from(place_plus_one).unwrap_or(u32::MAX))
+}
+
+fn place_in(slot: u64) -> Option<usize> {
+    let place_plus_one = slot & u64::from(u32::MAX);
+    usize::try_from(place_plus_one).ok()?.checked_sub(1)
 }
 
 /// Multiplies and folds, eight bytes at a time. Quick and even; names are not chosen by an enemy.

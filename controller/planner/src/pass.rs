@@ -28,6 +28,8 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         return plan;
     }
     let may_launch = limits_of_the_run(snapshot, &mut plan);
+    // Nearly every instance is held for some reason.
+    plan.holds.reserve(snapshot.instances.len());
     let mut fleet = Fleet::of(policy, snapshot);
     intents::count_in_flight(&mut fleet, &mut plan);
 

@@ -2,7 +2,6 @@
 //! queue's list, each up to its maximum, each by the first of its offerings that EC2 has not refused lately.
 
 use std::cmp::Reverse;
-use std::fmt::Write;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -153,10 +152,7 @@ fn offering<'a>(fleet: &Fleet<'a>, at: usize, plan: &mut Plan) -> Option<&'a Off
 /// The same intent and offering always give the same token, no other ever does.
 fn token(policy: &Policy, intent: &IntentId, offering: &Offering) -> ClientToken {
     let digest = Sha256::digest(format!("{}|{intent}|{offering}", policy.fleet));
-    let mut text = String::with_capacity(64);
-    for byte in digest {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-    }
+    let nibbles = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let text = nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16)).collect();
     ClientToken(text)
 }
