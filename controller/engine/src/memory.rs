@@ -91,11 +91,10 @@ impl Memory {
     }
 
     /// Drops what has been gone for a while and what is over.
-    pub(crate) fn forget(&mut self, named: &BTreeSet<InstanceId>, now: Time) {
+    pub(crate) fn forget(&mut self, is_named: impl Fn(&InstanceId) -> bool, now: Time) {
         const KEPT: Duration = Duration::from_secs(600);
-        self.instances.retain(|id, known| {
-            known.state != State::Gone || named.contains(id) || now.since(known.since) < KEPT
-        });
+        self.instances
+            .retain(|id, known| known.state != State::Gone || is_named(id) || now.since(known.since) < KEPT);
         self.unavailable.retain(|_, (until, _)| *until > now);
     }
 }

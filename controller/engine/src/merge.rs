@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{
-    Answer, InstanceId, LostReason, OrderKind, Policy, SidecarMode, Signal, Snapshot, Source, State, Time,
-    WorkerId,
+    Answer, InstanceId, LostReason, OrderKind, Policy, SidecarMode, Signal, Snapshot, Source, State, TaskId,
+    Time, WorkerId,
 };
 
 use crate::memory::{Known, Memory, is_gone};
@@ -47,7 +47,7 @@ pub(crate) fn snapshot(
             known,
             sessions.get(id),
             views,
-            workers.get(id),
+            workers.get(id).copied(),
             views.proven_gone.contains(id),
             now,
         );
@@ -57,9 +57,9 @@ pub(crate) fn snapshot(
             tracing::warn!(instance = %id, ?reason, "lost an instance");
         }
     }
-    let mut named: BTreeSet<InstanceId> = workers.keys().cloned().collect();
-    named.extend(memory.intents.values().filter_map(|(intent, _)| intent.answered.clone()).flatten());
-    memory.forget(&named, now);
+    let answered = memory.intents.values().filter_map(|(intent, _)| intent.answered.clone()).flatten();
+    let answered: BTreeSet<InstanceId> = answered.collect();
+    memory.forget(|id| workers.contains_key(id) || answered.contains(id), now);
 
     let instances = memory
         .instances
@@ -102,14 +102,12 @@ fn freshness(views: &Views, now: Time) -> BTreeMap<Source, planner::Freshness> {
 }
 
 /// ClearML's entries by the machine that they name: whether one is there, and the task that any of them shows.
-fn workers_by_instance(policy: &Policy, views: &Views) -> BTreeMap<InstanceId, Option<planner::TaskId>> {
-    let mut by_instance: BTreeMap<InstanceId, Option<planner::TaskId>> = BTreeMap::new();
+fn workers_by_instance<'a>(policy: &Policy, views: &'a Views) -> BTreeMap<InstanceId, Option<&'a TaskId>> {
+    let mut by_instance: BTreeMap<InstanceId, Option<&TaskId>> = BTreeMap::new();
     for (id, worker) in &views.workers.data {
         if let Some(instance) = id.instance(&policy.prefix) {
             let task = by_instance.entry(instance).or_default();
-            if task.is_none() {
-                task.clone_from(&worker.task);
-            }
+            *task = task.or(worker.task.as_ref());
         }
     }
     by_instance
@@ -121,7 +119,7 @@ fn settle_state(
     known: &mut Known,
     session: Option<&Session>,
     views: &Views,
-    worker: Option<&Option<planner::TaskId>>,
+    worker: Option<Option<&TaskId>>,
     proven_gone: bool,
     now: Time,
 ) {
@@ -219,7 +217,7 @@ fn without_session(policy: &Policy, known: &mut Known, registered: bool, now: Ti
 }
 
 /// Nobody but ClearML's list can tell.
-fn by_worker(known: &mut Known, worker: Option<&Option<planner::TaskId>>, fresh: bool, now: Time) {
+fn by_worker(known: &mut Known, worker: Option<Option<&TaskId>>, fresh: bool, now: Time) {
     match worker {
         Some(task) => {
             known.ready_at.get_or_insert(now);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
-use planner::{InstanceId, Intent, Plan, Policy, Source, Time};
+use planner::{Action, InstanceId, Intent, Plan, Policy, Source, Time};
 use tokio::sync::{Notify, watch};
 
 use crate::apply::{Outcome, Ports, apply};
@@ -128,7 +128,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         for read in futures_util::future::join_all(reads).await {
             self.absorb_read(read);
         }
-        let _plan = self.pass();
+        self.pass();
         self.published.borrow().clone()
     }
 
@@ -146,13 +146,13 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             let now = clock.now();
             self.begin_reads(&mut reads, now);
             if applying.is_none() && next_pass.is_some_and(|at| at <= now) {
-                let plan = self.pass();
+                let (actions, wake_at) = self.pass();
                 last_pass = now;
-                next_pass = Some(plan.wake_at.map_or(now.after(IDLE_GAP), |at| at.min(now.after(IDLE_GAP))));
+                next_pass = Some(wake_at.map_or(now.after(IDLE_GAP), |at| at.min(now.after(IDLE_GAP))));
                 let ready = self.memory.take_unmarked();
-                if !plan.actions.is_empty() || !ready.is_empty() {
+                if !actions.is_empty() || !ready.is_empty() {
                     let known = self.memory.intents.clone();
-                    applying = Some(Box::pin(apply(self.ports.clone(), plan.actions, known, ready)));
+                    applying = Some(Box::pin(apply(self.ports.clone(), actions, known, ready)));
                 }
                 continue;
             }
@@ -198,14 +198,12 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         }
     }
 
-    /// Merges, plans, checks, publishes. What comes back is to be applied.
-    fn pass(&mut self) -> Plan {
+    /// Merges, plans, checks, publishes. What is to be applied comes back, and when to look again.
+    fn pass(&mut self) -> (Vec<Action>, Option<Time>) {
         let now = self.ports.clock.now();
         let policy = self.start.policy.borrow_and_update().clone();
         let lease_held = *self.start.lease.borrow_and_update();
         let sessions = self.ports.sessions.sessions();
-        self.memory.observe(&self.views.cloud.data, now);
-        self.admit();
         let snapshot = merge::snapshot(&policy, &self.views, &sessions, &mut self.memory, lease_held, now);
         let mut plan = planner::plan(&policy, &snapshot);
         let violation = planner::check(&policy, &snapshot, &plan).err();
@@ -217,22 +215,17 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         }
         self.take_requests(&plan, now);
         let launches = plan.actions.iter().filter_map(|action| match action {
-            planner::Action::Launch { intent, .. } => Some(intent),
-            planner::Action::Settle { .. }
-            | planner::Action::Send { .. }
-            | planner::Action::Terminate { .. }
-            | planner::Action::Unregister { .. } => None,
+            Action::Launch { intent, .. } => Some(intent),
+            Action::Settle { .. }
+            | Action::Send { .. }
+            | Action::Terminate { .. }
+            | Action::Unregister { .. } => None,
         });
         let new = launches.filter(|intent| !self.memory.intents.contains_key(*intent)).count();
         self.memory.next_intent += new as u64;
-        self.published.send_replace(Arc::new(Published {
-            now,
-            policy,
-            snapshot,
-            plan: plan.clone(),
-            violation,
-        }));
-        plan
+        let to_do = (plan.actions.clone(), plan.wake_at);
+        self.published.send_replace(Arc::new(Published { now, policy, snapshot, plan, violation }));
+        to_do
     }
 
     /// Reads and look-ups that the plan wants, besides our own: machines that a list no longer shows.
@@ -245,6 +238,9 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             known.visible && !self.views.cloud.data.contains_key(*id) && !self.views.proven_gone.contains(*id)
         });
         self.look_up.extend(unlisted.map(|(id, _)| id.clone()));
+        if self.views.proven_gone.is_empty() {
+            return;
+        }
         let named: BTreeSet<InstanceId> = self
             .views
             .workers
@@ -298,6 +294,10 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let now = self.ports.clock.now();
         let Some(source) = read.store(&mut self.views) else { return };
         self.in_flight.remove(&source);
+        if source == Source::Cloud {
+            self.memory.observe(&self.views.cloud.data, now);
+            self.admit();
+        }
         if let Some(interval) = self.interval(source) {
             let next = now.after(crate::read::next_delay(interval, self.views.failures(source), now));
             self.due.entry(source).and_modify(|due| *due = (*due).min(next)).or_insert(next);

@@ -7,6 +7,7 @@ use ec2::{InstanceState, LaunchSpec, Meaning};
 use engine::ports::{Cloud, CloudError, CloudInstance, CloudState, Launch, Prepared};
 use planner::{FleetId, InstanceId, InstanceType, Market, Offering, Placement, Time};
 use rand::Rng as _;
+use tokio::task::JoinSet;
 
 use crate::config::{Config, InstanceProfile, Resource, Volume};
 
@@ -104,17 +105,15 @@ impl LiveCloud {
 
 impl Cloud for LiveCloud {
     async fn describe(&self) -> Result<BTreeMap<InstanceId, CloudInstance>, CloudError> {
-        let found = self
-            .client
-            .describe_by_tag(FLEET, self.fleet.as_str())
-            .await
-            .map_err(|error| by_meaning(&error))?;
+        let (client, fleet) = (self.client.clone(), self.fleet.clone());
+        let found = apart(async move { client.describe_by_tag(FLEET, fleet.as_str()).await }).await?;
         Ok(found.into_iter().filter_map(of_ours).collect())
     }
 
     async fn gone(&self, ids: &BTreeSet<InstanceId>) -> Result<BTreeSet<InstanceId>, CloudError> {
         let asked = ids.iter().map(|id| id.0.clone()).collect();
-        let described = self.client.describe_ids(&asked).await.map_err(|error| by_meaning(&error))?;
+        let client = self.client.clone();
+        let described = apart(async move { client.describe_ids(&asked).await }).await?;
         let ended = described.found.into_iter().filter(|instance| match instance.state {
             InstanceState::Terminated | InstanceState::Stopped => true,
             InstanceState::Pending
@@ -144,6 +143,20 @@ impl Cloud for LiveCloud {
     async fn terminate(&self, ids: &[InstanceId]) -> Result<(), CloudError> {
         let ids = ids.iter().map(|id| id.0.clone()).collect();
         self.client.terminate(&ids).await.map_err(|error| by_meaning(&error))
+    }
+}
+
+/// Makes the call on a task of its own: reading an answer of a thousand instances takes tens of
+/// milliseconds, and the loop is one future. Dropping this ends the call.
+async fn apart<T: Send + 'static>(
+    call: impl Future<Output = Result<T, ec2::Error>> + Send + 'static,
+) -> Result<T, CloudError> {
+    let mut calls = JoinSet::new();
+    calls.spawn(call);
+    match calls.join_next().await {
+        Some(Ok(answer)) => answer.map_err(|error| by_meaning(&error)),
+        Some(Err(error)) => Err(CloudError::Other(format!("the call ended early: {error}"))),
+        None => Err(CloudError::Other("the call was not begun".to_owned())),
     }
 }
 
