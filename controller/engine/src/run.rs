@@ -182,6 +182,8 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 }
                 () = sessions.changed() => soon(&mut next_pass),
                 () = nudge.notified() => soon(&mut next_pass),
+                // Whoever had the policy to give may be gone: then it stays as it is.
+                Ok(()) = self.start.policy.changed() => soon(&mut next_pass),
                 changed = self.start.lease.changed() => {
                     if changed.is_err() {
                         tracing::warn!("nobody renews the lease any more");

@@ -109,6 +109,7 @@ fn world(instances: usize, pools: usize, waiting: usize) -> (Policy, Snapshot) {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(10),
+        shutdown: None,
     };
     let mut snapshot = Snapshot {
         now: NOW,

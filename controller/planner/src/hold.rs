@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, IntentId, QueueName, ResourceName, TaskId, Time};
 use crate::plan::OrderKind;
-use crate::policy::Offering;
+use crate::policy::{Offering, ShutdownAction};
 use crate::snapshot::Source;
 
 /// Why something is not done.
@@ -30,6 +30,13 @@ pub enum Hold {
     },
     /// Another autoscaler holds the prefix.
     LeaseLost,
+    /// The run is about to end: nothing is launched any more.
+    ShuttingDown {
+        /// What becomes of the fleet.
+        action: ShutdownAction,
+        /// How many instances are still to go by it.
+        remaining: u32,
+    },
     /// A source can't be read: nothing that rests on it is done.
     Stale {
         /// Which.

@@ -20,6 +20,7 @@ mod removals;
 mod role;
 mod scale_down;
 mod scale_up;
+mod shutdown;
 mod snapshot;
 mod words;
 
@@ -30,7 +31,9 @@ pub use ids::{
 };
 pub use pass::plan;
 pub use plan::{Action, Order, OrderKind, Plan, TerminateReason};
-pub use policy::{Market, Offering, Placement, Policy, Pool, Resource, SidecarMode};
+pub use policy::{
+    Market, NoShutdownAction, Offering, Placement, Policy, Pool, Resource, ShutdownAction, SidecarMode,
+};
 pub use snapshot::{
     Answer, Freshness, Instance, Intent, LostReason, Signal, Snapshot, Source, State, TaskRef, Worker,
 };

@@ -8,7 +8,7 @@ use crate::hold::Hold;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::snapshot::{Snapshot, Source};
-use crate::{ghosts, intents, removals, scale_down, scale_up};
+use crate::{ghosts, intents, removals, scale_down, scale_up, shutdown};
 
 /// Without the journal of before, nothing is launched for this long: what an earlier run launched has
 /// shown itself by then.
@@ -33,11 +33,15 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let mut fleet = Fleet::of(policy, snapshot);
     intents::count_in_flight(&mut fleet, &mut plan);
 
-    scale_down::plan_drains(&mut fleet, &mut plan);
-    scale_up::plan_capacity(&mut fleet, may_launch, &mut plan);
-    intents::plan_intents(&fleet, may_launch, &mut plan);
-    scale_down::plan_retirements(&fleet, &mut plan);
-    removals::plan_removals(&fleet, &mut plan);
+    if let Some(action) = policy.shutdown {
+        shutdown::plan_shutdown(&fleet, action, &mut plan);
+    } else {
+        scale_down::plan_drains(&mut fleet, &mut plan);
+        scale_up::plan_capacity(&mut fleet, may_launch, &mut plan);
+        intents::plan_intents(&fleet, may_launch, &mut plan);
+        scale_down::plan_retirements(&fleet, &mut plan);
+        removals::plan_removals(&fleet, &mut plan);
+    }
     ghosts::plan_ghosts(&fleet, &mut plan);
     plan
 }

@@ -102,6 +102,8 @@ pub enum TerminateReason {
     NeverReady,
     /// It is lost past its deadline, and nothing shows a task on it.
     Lost,
+    /// The operator said that all go.
+    Shutdown,
 }
 
 impl Plan {

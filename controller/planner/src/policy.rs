@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,23 @@ pub struct Policy {
     pub silent_grace: Duration,
     /// How long an order may stay unanswered before it is sent again.
     pub order_patience: Duration,
+    /// The run is about to end, and this is to become of the fleet. Nothing is launched any more.
+    #[serde(default)]
+    pub shutdown: Option<ShutdownAction>,
+}
+
+/// What becomes of the fleet when its autoscaler ends (`shutdown_action`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShutdownAction {
+    /// It is left as it is: busy instances finish, and each goes by itself once it has been idle for its limit.
+    #[serde(rename = "none")]
+    #[default]
+    Nothing,
+    /// Idle instances go at once, whatever waits; busy ones finish and go by themselves.
+    Idle,
+    /// All go at once, with the tasks that they hold.
+    All,
 }
 
 /// One line of the budget.
@@ -111,6 +129,34 @@ impl fmt::Display for Market {
             Self::Spot => "spot",
             Self::OnDemand => "on-demand",
         })
+    }
+}
+
+impl fmt::Display for ShutdownAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "none",
+            Self::Idle => "idle",
+            Self::All => "all",
+        })
+    }
+}
+
+/// A text that names no shutdown action.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be none, idle or all, not {0:?}")]
+pub struct NoShutdownAction(pub String);
+
+impl FromStr for ShutdownAction {
+    type Err = NoShutdownAction;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().to_lowercase().as_str() {
+            "none" => Ok(Self::Nothing),
+            "idle" => Ok(Self::Idle),
+            "all" => Ok(Self::All),
+            _ => Err(NoShutdownAction(text.to_owned())),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn plan_drains(fleet: &mut Fleet<'_>, plan: &mut Plan) {
 }
 
 /// Whether an order can reach it.
-fn is_reachable(fleet: &Fleet<'_>, member: &Member<'_>) -> bool {
+pub(crate) fn is_reachable(fleet: &Fleet<'_>, member: &Member<'_>) -> bool {
     fleet.policy.sidecar == SidecarMode::Required && member.instance.signal == Signal::Sidecar
 }
 

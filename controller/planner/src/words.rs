@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::hold::Hold;
 use crate::ids::Time;
 use crate::plan::{OrderKind, TerminateReason};
+use crate::policy::ShutdownAction;
 use crate::snapshot::Source;
 
 impl Hold {
@@ -26,6 +27,15 @@ impl Hold {
                 format!("no journal of an earlier run: nothing is launched for another {}", left(until))
             }
             Self::LeaseLost => "another autoscaler holds the worker prefix: nothing is launched".to_owned(),
+            Self::ShuttingDown { action, remaining } => {
+                let to_go = count(*remaining, "instance");
+                let fleet = match action {
+                    ShutdownAction::Nothing => "the fleet is left as it is".to_owned(),
+                    ShutdownAction::Idle => format!("what is idle goes, {to_go} still to go"),
+                    ShutdownAction::All => format!("all go, {to_go} still to go"),
+                };
+                format!("shutting down: nothing is launched; {fleet}")
+            }
             Self::Stale { source, since } => format!(
                 "{source}: no current data for {}: nothing that rests on it is done",
                 in_words(now.since(*since))
@@ -153,6 +163,7 @@ impl fmt::Display for TerminateReason {
             Self::Retired => "retired",
             Self::NeverReady => "never-ready",
             Self::Lost => "lost",
+            Self::Shutdown => "shutdown",
         })
     }
 }

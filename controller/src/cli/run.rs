@@ -8,9 +8,17 @@ use crate::service::{self, Service};
 
 pub(crate) async fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let input = service::Input::load(config_file, &env)?;
+    let action = input.config.shutdown;
     let service = Service::start(input).await?;
     super::stopped().await?;
-    tracing::info!("told to stop");
+    tracing::info!(shutdown_action = %action, "told to stop");
+    tokio::select! {
+        () = service.shut_down(action) => {}
+        again = super::stopped() => {
+            again?;
+            tracing::warn!("told to stop again: the fleet is left as it is");
+        }
+    }
     service.stop().await;
     Ok(ExitCode::SUCCESS)
 }

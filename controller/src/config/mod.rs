@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use planner::{InstanceType, Market, Placement, Pool, ResourceName};
+use planner::{InstanceType, Market, Placement, Pool, ResourceName, ShutdownAction};
 use secrecy::SecretString;
 
 pub use faults::{Fault, Faults};
@@ -65,6 +65,8 @@ pub struct Config {
     pub agent_servers: AgentServers,
     /// `sidecar`, not yet resolved: see [`Config::sidecar_mode`].
     pub sidecar: SidecarSetting,
+    /// `shutdown_action`.
+    pub shutdown: ShutdownAction,
     /// The journal's directory, absolute.
     pub state_dir: PathBuf,
     /// Where `sidecar-x86_64` and `sidecar-aarch64` lie. `None`: beside the controller's executable.

@@ -37,6 +37,7 @@ impl Config {
             sidecar,
             silent_grace: SILENT_GRACE,
             order_patience: ORDER_PATIENCE,
+            shutdown: None,
         }
     }
 

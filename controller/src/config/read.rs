@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use planner::ShutdownAction;
 use secrecy::SecretString;
 
 use super::faults::{Faults, Findings};
@@ -29,7 +30,7 @@ mod default {
 }
 
 /// Keys that the schema has and this version does not implement.
-const NOT_YET: [&str; 11] = [
+const NOT_YET: [&str; 10] = [
     "max_hourly_cost",
     "max_daily_cost",
     "max_monthly_cost",
@@ -38,7 +39,6 @@ const NOT_YET: [&str; 11] = [
     "spot_blackout_min",
     "docker_mode",
     "skip_bashrc",
-    "shutdown_action",
     "requeue_interrupted_tasks",
     "idle_policy",
 ];
@@ -104,6 +104,7 @@ fn document(
             files: places::server(&hyper, "agent_files_server"),
         },
         sidecar: sidecar(&hyper),
+        shutdown: shutdown(&hyper),
         state_dir: places::state_dir(&hyper, file, &prefix, env),
         sidecar_dir: places::directory(&hyper, "sidecar_dir", file, env),
         prefix,
@@ -167,6 +168,13 @@ fn sidecar(hyper: &Section<'_>) -> SidecarSetting {
             SidecarSetting::default()
         }
     }
+}
+
+fn shutdown(hyper: &Section<'_>) -> ShutdownAction {
+    let text = hyper.checked_text("shutdown_action", |text| {
+        text.parse::<ShutdownAction>().map(|_| ()).map_err(|error| error.to_string())
+    });
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 fn extra_conf(configurations: &Section<'_>) -> String {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clearml::ServerInfo;
 use engine::ports::Clock as _;
 use engine::{Engine, Intervals, Ports, Published, Start};
-use planner::{FleetId, Policy, SidecarMode};
+use planner::{FleetId, Hold, Policy, ShutdownAction, SidecarMode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -31,6 +31,8 @@ const WORKERS_INTERVAL: Duration = Duration::from_secs(10);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Between two looks at the lease.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// A sidecar may be slow to answer, ClearML and EC2 to be read afresh.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(180);
 /// The loop is given this long to finish the calls that it has in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -71,6 +73,7 @@ impl Input {
 /// A running autoscaler.
 pub struct Service {
     published: watch::Receiver<Arc<Published>>,
+    policy: watch::Sender<Arc<Policy>>,
     stop: oneshot::Sender<()>,
     looping: JoinHandle<()>,
     pruning: JoinHandle<()>,
@@ -139,7 +142,7 @@ impl Service {
             journal: Arc::clone(&store),
             clock,
         };
-        let (policy_sender, policy) = watch::channel(Arc::new(policy));
+        let (policy_of_the_run, policy) = watch::channel(Arc::new(policy));
         let start = Start {
             policy,
             intervals: Intervals {
@@ -158,17 +161,12 @@ impl Service {
         let admin = Admin::listen(config.state_dir.join(admin::SOCKET), published.clone()).await?;
         let pruning = tokio::spawn(prune(Arc::clone(&store), clock, published.clone()));
         let (stop, stopped) = oneshot::channel();
-        let looping = tokio::spawn(async move {
-            // Held so that the policy stays as it is until somebody can change it.
-            let _policy = policy_sender;
-            engine
-                .run(async {
-                    // A sender that was dropped means to stop as well.
-                    let _ = stopped.await;
-                })
-                .await;
-        });
-        Ok(Self { published, stop, looping, pruning, lease, gateway, _admin: admin, store })
+        let looping = tokio::spawn(engine.run(async {
+            // A sender that was dropped means to stop as well.
+            let _ = stopped.await;
+        }));
+        let policy = policy_of_the_run;
+        Ok(Self { published, policy, stop, looping, pruning, lease, gateway, _admin: admin, store })
     }
 
     /// What the last pass saw and decided.
@@ -181,10 +179,35 @@ impl Service {
         self.looping.is_finished()
     }
 
+    /// Does with the fleet what is to be done before [`Service::stop`]. Resolves when no instance is left
+    /// that would go by it, or after some minutes: what remains then goes by itself once it is idle. May be
+    /// dropped.
+    pub async fn shut_down(&self, action: ShutdownAction) {
+        if action == ShutdownAction::Nothing {
+            return;
+        }
+        let mut published = self.published();
+        self.policy.send_modify(|policy| Arc::make_mut(policy).shutdown = Some(action));
+        let over =
+            published.wait_for(|published| {
+                published.plan.holds.iter().any(
+                    |hold| matches!(hold, Hold::ShuttingDown { action: of, remaining: 0 } if *of == action),
+                )
+            });
+        match tokio::time::timeout(SHUTDOWN_PATIENCE, over).await {
+            Ok(Ok(_)) => tracing::info!(%action, "the fleet was shut down"),
+            Ok(Err(_)) => tracing::warn!(%action, "the loop has ended before the fleet was shut down"),
+            Err(_) => {
+                tracing::warn!(%action, "the fleet was not shut down in time: the rest goes when it is idle")
+            }
+        }
+    }
+
     /// Ends the loop once its calls are answered, and gives the lease back. Instances are left as they are:
     /// their sidecars see to it that an idle one does not stay.
     pub async fn stop(self) {
-        let Self { published: _, stop, looping, pruning, lease, gateway, _admin, store } = self;
+        let Self { published: _, policy: _policy, stop, looping, pruning, lease, gateway, _admin, store } =
+            self;
         pruning.abort();
         // The loop may have ended already.
         let _ = stop.send(());

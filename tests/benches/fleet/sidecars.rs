@@ -160,6 +160,7 @@ async fn engine(
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
+        shutdown: None,
     };
     let now = clock.now();
     let cloud = CloudInstance {

@@ -160,6 +160,7 @@ pub fn policy(maximum: u32) -> Policy {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
+        shutdown: None,
     }
 }
 

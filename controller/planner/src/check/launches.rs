@@ -38,6 +38,7 @@ pub(super) fn check(
     if launches.is_empty() {
         return Ok(());
     }
+    require(policy.shutdown.is_none(), || "it launches while it shuts down".to_owned())?;
     may_launch(snapshot)?;
     each_once(snapshot, &launches)?;
     for launch in &launches {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Sums, Violation, closes, require, sent};
 use crate::ids::{InstanceId, QueueName, ResourceName};
 use crate::plan::{Action, Order, OrderKind, Plan};
-use crate::policy::{Policy, SidecarMode};
+use crate::policy::{Policy, ShutdownAction, SidecarMode};
 use crate::snapshot::{Answer, Instance, Signal, Snapshot, Source, State};
 
 pub(super) fn check(
@@ -25,7 +25,8 @@ pub(super) fn check(
         require(heard, || format!("an order to {id}, which has no session"))?;
         numbered(snapshot, id, instance, order)?;
         fitting(id, instance, order)?;
-        if closes(order.kind) {
+        let by_demand = policy.shutdown.is_none();
+        if closes(order.kind) && by_demand {
             let fresh = snapshot.is_fresh(Source::Queues);
             require(fresh, || format!("{id} is told to {} by stale queues", order.kind))?;
             let rests_on_the_queue = sums.is_of_the_budget(instance);
@@ -34,12 +35,20 @@ pub(super) fn check(
                 format!("{id} is told to {}, and nobody knows what waits for it", order.kind)
             })?;
         }
-        if order.kind == OrderKind::Retire && instance.state == State::Drained {
+        if order.kind == OrderKind::Retire && instance.state == State::Drained && by_demand {
             let looked = snapshot.read_after(Source::Queues, instance.since);
             require(looked, || format!("{id} is retired without a look at its queue after its gate closed"))?;
         }
     }
-    drains_by_right(policy, snapshot, sums, plan)
+    match policy.shutdown {
+        None => drains_by_right(policy, snapshot, sums, plan),
+        // The idle go, whatever waits.
+        Some(ShutdownAction::Idle) => Ok(()),
+        Some(action @ (ShutdownAction::Nothing | ShutdownAction::All)) => {
+            let told = sent(snapshot, plan).next().map(|(id, ..)| id);
+            told.map_or(Ok(()), |id| Err(Violation(format!("{id} is told something at shutdown {action}"))))
+        }
+    }
 }
 
 /// Newer than the last order, or that very order while it is unanswered.

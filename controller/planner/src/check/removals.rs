@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Violation, require};
 use crate::ids::{InstanceId, Time, WorkerId};
 use crate::plan::{Action, Plan, TerminateReason};
-use crate::policy::{Policy, SidecarMode};
+use crate::policy::{Policy, ShutdownAction, SidecarMode};
 use crate::snapshot::{Instance, Snapshot, Source, State};
 
 pub(super) fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result<(), Violation> {
@@ -20,6 +20,12 @@ pub(super) fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result
                     let Some(instance) = snapshot.instances.get(id) else {
                         return Err(Violation(format!("{id} is ended and not on record")));
                     };
+                    if *reason == TerminateReason::Shutdown {
+                        let said = policy.shutdown == Some(ShutdownAction::All);
+                        require(said, || format!("{id} is ended as {reason}, and nobody said so"))?;
+                        require(instance.counts(), || format!("{id} is ended as {reason} and gone already"))?;
+                        continue;
+                    }
                     by_right(policy, snapshot, id, instance, *reason)?;
                     let children = format!("{}:", instance.worker);
                     let seen = shown.contains(instance.worker.as_str())
@@ -66,6 +72,8 @@ fn by_right(
             let limbo = snapshot.limbo.get(&instance.queue).is_some_and(|tasks| *tasks > 0);
             (lost && !limbo).then(|| instance.since.after(policy.max_idle + policy.silent_grace))
         }
+        // Rests on the operator's word alone, and was looked at by then.
+        TerminateReason::Shutdown => None,
     };
     let Some(since) = right else {
         return Err(Violation(format!("{id} is {:?} and ended as {reason}", instance.state)));

@@ -56,6 +56,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
             sidecar: if off { SidecarMode::Off } else { SidecarMode::Required },
             silent_grace: Duration::from_secs(grace),
             order_patience: Duration::from_secs(10),
+            shutdown: None,
         }
     })
 }

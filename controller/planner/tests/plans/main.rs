@@ -10,6 +10,7 @@ mod properties;
 mod refusals;
 mod scenarios;
 mod show;
+mod shutdown;
 mod text;
 mod walk;
 mod world;

@@ -184,6 +184,7 @@ proptest! {
                         TerminateReason::Retired => known.state == State::Retired,
                         TerminateReason::NeverReady => known.is_coming() && known.ready_at.is_none(),
                         TerminateReason::Lost => matches!(known.state, State::Lost { .. }),
+                        TerminateReason::Shutdown => false,
                     };
                     prop_assert!(fits, "{id} ended as {reason}");
                 }

@@ -53,6 +53,18 @@ fn an_instance_that_was_not_retired_is_not_ended() {
         for reason in [TerminateReason::Retired, TerminateReason::NeverReady, TerminateReason::Lost] {
             refused(WORLD, vec![terminate(id, reason)], "ended as");
         }
+        for shutdown in ["", "policy shutdown=none\n", "policy shutdown=idle\n"] {
+            let world = format!("{shutdown}{WORLD}");
+            refused(&world, vec![terminate(id, TerminateReason::Shutdown)], "nobody said so");
+        }
+    }
+}
+
+#[test]
+fn a_fleet_that_is_left_as_it_is_or_ended_whole_is_told_nothing() {
+    for action in ["none", "all"] {
+        let world = format!("policy shutdown={action}\n{WORLD}");
+        refused(&world, vec![send("i-idle", OrderKind::Drain)], "at shutdown");
     }
 }
 

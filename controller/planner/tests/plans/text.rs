@@ -24,6 +24,7 @@ pub(crate) fn parse(text: &str) -> (Policy, Snapshot) {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(10),
+        shutdown: None,
     };
     let mut snapshot = Snapshot {
         now: NOW,
@@ -142,6 +143,7 @@ fn settings(policy: &mut Policy, words: &Words<'_>) {
             "spin-up" => policy.max_spin_up = duration(value),
             "grace" => policy.silent_grace = duration(value),
             "patience" => policy.order_patience = duration(value),
+            "shutdown" => policy.shutdown = Some(value.parse().unwrap()),
             other => panic!("no such setting: {other}"),
         }
     }
