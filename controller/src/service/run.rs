@@ -198,7 +198,7 @@ impl Service {
             Ok(Ok(_)) => tracing::info!(%action, "the fleet was shut down"),
             Ok(Err(_)) => tracing::warn!(%action, "the loop has ended before the fleet was shut down"),
             Err(_) => {
-                tracing::warn!(%action, "the fleet was not shut down in time: the rest goes when it is idle")
+                tracing::warn!(%action, "the fleet was not shut down in time: the rest goes when it is idle");
             }
         }
     }
