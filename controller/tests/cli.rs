@@ -101,6 +101,17 @@ fn a_clearml_that_is_down_is_told_with_its_address() {
 }
 
 #[test]
+fn diff_and_reload_without_a_controller_end_with_3() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
+    for command in ["diff", "reload"] {
+        let output = controller(dir.path(), &[command]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains("admin.sock"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn the_demo_loses_nothing_kills_nothing_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();

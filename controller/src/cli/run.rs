@@ -9,7 +9,11 @@ use crate::service::{self, Service};
 pub(crate) async fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let input = service::Input::load(config_file, &env)?;
     let service = Service::start(input).await?;
-    super::stopped().await?;
+    let hangups = super::reload::on_hangup(service.reloader());
+    tokio::select! {
+        stopped = super::stopped() => stopped?,
+        watched = hangups => watched?,
+    }
     tracing::info!("told to stop");
     service.stop().await;
     Ok(ExitCode::SUCCESS)
