@@ -359,6 +359,31 @@ async fn a_task_is_read_again_too() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_exported_as_the_file_that_it_stands_for() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let document = Written::default().document(&stage.sandbox, stage.dir.path());
+    let id = stage.sandbox.clearml.handle().create_task("autoscaler", 0.0, None)?;
+    write_task(&stage.sandbox, &id, &document)?;
+    let export = async |options: &[&str]| -> anyhow::Result<Told> {
+        let mut process = Command::new(&stage.executable);
+        process.args(["export", "--task"]).args(options).env_clear().env("HOME", stage.dir.path());
+        process.envs(stage.sandbox.environment());
+        Ok(Told::from(tokio::task::spawn_blocking(move || process.output()).await??))
+    };
+    let told = export(&[&id, "--secrets", "--format", "json"]).await?;
+    ensure!(told.code == Some(0), "{told:?}");
+    ensure!(Document::from_json(Path::new("export"), &told.stdout)? == document, "{told:?}");
+    let told = export(&[&id]).await?;
+    ensure!(
+        told.code == Some(0) && told.stderr.contains("git_pass") && !told.all().contains(SECRET),
+        "{told:?}"
+    );
+    let told = export(&["0123456789abcdef0123456789abcdef"]).await?;
+    ensure!(told.code == Some(2) && told.stderr.contains("tasks.get_by_id"), "{told:?}");
+    stage.strike().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_reloads_and_ends_nothing() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
     // A second controller, as a process of its own: a signal is for a whole process.

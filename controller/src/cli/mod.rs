@@ -3,6 +3,8 @@
 
 mod demo;
 mod diff;
+mod export;
+mod import;
 mod plan;
 mod reload;
 mod render;
@@ -53,6 +55,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Show the pools, the instances and why nothing else is done.
     Status(status::StatusArgs),
+    /// Print a configuration as YAML or JSON, from a file or a ClearML task.
+    Export(export::ExportArgs),
+    /// Check a configuration, YAML or JSON, and write it as the file to run by.
+    Import(import::ImportArgs),
     /// Show what the file says otherwise than the running controller does.
     Diff(diff::DiffArgs),
     /// Have the running controller take its changed configuration, without a restart.
@@ -125,6 +131,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(file) => run::run(&file.config_file).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Status(args) => status::status(&args).await,
+        Command::Export(args) => export::export(&args).await,
+        Command::Import(args) => import::import(&args),
         Command::Diff(args) => diff::diff(&args).await,
         Command::Reload(args) => reload::reload(&args).await,
         Command::Sandbox(args) => sandbox::sandbox(args).await,
