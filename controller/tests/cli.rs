@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -32,6 +33,10 @@ fn controller(dir: &Path, args: &[&str]) -> Output {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn mode(file: &Path) -> u32 {
+    std::fs::metadata(file).unwrap().permissions().mode() & 0o777
 }
 
 #[test]
@@ -98,6 +103,67 @@ fn a_clearml_that_is_down_is_told_with_its_address() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("auth.login") && told.contains("127.0.0.1:9"), "{told}");
     assert!(!told.contains("a-secret-of-mine"), "{told}");
+}
+
+#[test]
+fn an_export_leaves_secrets_out_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = GOOD.replace("hyper_params:", "hyper_params:\n  git_user: ci\n  git_pass: hunter2");
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), text).unwrap();
+    let output = controller(dir.path(), &["export"]);
+    let (stdout, told) = (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(stdout.contains("git_user: ci") && !stdout.contains("git_pass"), "{stdout}");
+    assert!(told.contains("git_pass") && told.contains("--secrets") && !told.contains("hunter2"), "{told}");
+    let output =
+        controller(dir.path(), &["export", "--secrets", "--format", "json", "--output", "copy.json"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let copy: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("copy.json")).unwrap()).unwrap();
+    assert_eq!(copy["hyper_params"]["git_pass"], "hunter2");
+    assert_eq!(mode(&dir.path().join("copy.json")), 0o600);
+    let output = controller(dir.path(), &["export", "--output", "./aws_autoscaler.yaml"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn an_import_is_checked_written_for_its_owner_and_overwrites_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shared.yaml"), GOOD).unwrap();
+    let output = controller(dir.path(), &["export", "--config-file", "shared.yaml", "--format", "json"]);
+    std::fs::write(dir.path().join("shared.json"), &output.stdout).unwrap();
+    let output = controller(dir.path(), &["import", "shared.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let file = dir.path().join("aws_autoscaler.yaml");
+    assert_eq!(mode(&file), 0o600);
+    let again = controller(dir.path(), &["export", "--format", "json"]);
+    assert_eq!(again.stdout, std::fs::read(dir.path().join("shared.json")).unwrap());
+
+    let before = std::fs::read(&file).unwrap();
+    let output = controller(dir.path(), &["import", "shared.yaml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--force"), "{}", stderr(&output));
+    std::fs::write(dir.path().join("bad.json"), "{\"hyper_params\": {\"max_idle_time_min\": \"soon\"}}")
+        .unwrap();
+    let output = controller(dir.path(), &["import", "--force", "bad.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    for part in ["bad.json: hyper_params.max_idle_time_min", "configurations.queues"] {
+        assert!(stderr(&output).contains(part), "{part} in {}", stderr(&output));
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before, "what was there is there");
+    let output = controller(dir.path(), &["import", "--force", "shared.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn diff_and_reload_without_a_controller_end_with_3() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
+    for command in ["diff", "reload"] {
+        let output = controller(dir.path(), &[command]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains("admin.sock"), "{}", stderr(&output));
+    }
 }
 
 #[test]

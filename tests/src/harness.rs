@@ -251,8 +251,8 @@ fn end_of(text: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-/// Beside the tests' own directory.
-fn controller_executable() -> anyhow::Result<PathBuf> {
+/// The controller's executable, beside the tests' own directory.
+pub fn controller_executable() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe().context("find this test's executable")?;
     let executable = me.ancestors().nth(2).context("the target directory")?.join("controller");
     ensure!(
@@ -264,7 +264,7 @@ fn controller_executable() -> anyhow::Result<PathBuf> {
 }
 
 /// What the gateway serves as the sidecar: its code in the controller's executable.
-fn write_sidecar(dir: &Path, executable: &Path) -> anyhow::Result<()> {
+pub fn write_sidecar(dir: &Path, executable: &Path) -> anyhow::Result<()> {
     let script = format!("#!/bin/sh\nexec '{}' sidecar \"$@\"\n", executable.display());
     for arch in ["x86_64", "aarch64"] {
         let file = dir.join(format!("sidecar-{arch}"));
@@ -276,7 +276,7 @@ fn write_sidecar(dir: &Path, executable: &Path) -> anyhow::Result<()> {
 }
 
 /// A fleet without a journal waits a minute for launches of before. Here there is no before.
-async fn age_journal(state_dir: &Path) -> anyhow::Result<()> {
+pub async fn age_journal(state_dir: &Path) -> anyhow::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let earlier = now.saturating_sub(2 * controller::journal::NEW_FOR).as_millis();
     let store = controller::journal::Store::open(state_dir, planner::Time(u64::try_from(earlier)?)).await?;

@@ -136,6 +136,9 @@ pub struct Task {
     /// Section, name, then an object with `value` among others.
     #[serde(default, deserialize_with = "or_default")]
     pub hyperparams: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Configuration objects: an object with `value`, a text, among others, by name.
+    #[serde(default, deserialize_with = "or_default")]
+    pub configuration: BTreeMap<String, Value>,
 }
 
 /// A part of a task.
@@ -149,5 +152,21 @@ impl Task {
     /// A hyperparameter's value.
     pub fn parameter(&self, section: &str, name: &str) -> Option<&str> {
         self.hyperparams.get(section)?.get(name)?.get("value")?.as_str()
+    }
+
+    /// A section's hyperparameters. One without a value is empty.
+    pub fn parameters(&self, section: &str) -> BTreeMap<String, String> {
+        let values = self.hyperparams.get(section).into_iter().flatten();
+        let text = |value: Option<&Value>| match value {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        values.map(|(name, entry)| (name.clone(), text(entry.get("value")))).collect()
+    }
+
+    /// A configuration object's text.
+    pub fn configuration(&self, name: &str) -> Option<&str> {
+        self.configuration.get(name)?.get("value")?.as_str()
     }
 }

@@ -49,8 +49,8 @@ pub struct Intervals {
 pub struct Start {
     /// The operator's will; a new one is taken at the next pass.
     pub policy: watch::Receiver<Arc<Policy>>,
-    /// How often the sources are read.
-    pub intervals: Intervals,
+    /// How often the sources are read; a new pace is taken up at once.
+    pub intervals: watch::Receiver<Intervals>,
     /// This run's number, from the journal.
     pub epoch: u64,
     /// The number of this run's first intent, from the journal.
@@ -184,6 +184,8 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 () = nudge.notified() => soon(&mut next_pass),
                 // Whoever had the policy to give may be gone: then it stays as it is.
                 Ok(()) = self.start.policy.changed() => soon(&mut next_pass),
+                // Nobody to change them is no event.
+                Ok(()) = self.start.intervals.changed() => self.keep_pace(clock.now()),
                 changed = self.start.lease.changed() => {
                     if changed.is_err() {
                         tracing::warn!("nobody renews the lease any more");
@@ -307,11 +309,22 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
     }
 
     fn interval(&self, source: Source) -> Option<Duration> {
+        let intervals = *self.start.intervals.borrow();
         match source {
-            Source::Queues => Some(self.start.intervals.queues),
-            Source::Workers => Some(self.start.intervals.workers),
-            Source::Cloud => Some(self.start.intervals.cloud),
+            Source::Queues => Some(intervals.queues),
+            Source::Workers => Some(intervals.workers),
+            Source::Cloud => Some(intervals.cloud),
             Source::Tasks => None,
+        }
+    }
+
+    /// Brings forward what was put off for longer than the intervals are now.
+    fn keep_pace(&mut self, now: Time) {
+        for source in [Source::Queues, Source::Workers, Source::Cloud] {
+            let next = self.interval(source).map(|interval| now.after(interval));
+            if let (Some(next), Some(due)) = (next, self.due.get_mut(&source)) {
+                *due = (*due).min(next);
+            }
         }
     }
 

@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::time::Duration;
+
+use engine::Intervals;
 use engine::ports::{CloudError, CloudState, Gate};
 use planner::{OrderKind, TaskId, TaskRef, WorkerId};
 use support::{World, pass, policy};
@@ -56,7 +59,7 @@ async fn a_crash_in_the_middle_of_a_launch_leaves_a_note_that_the_next_run_follo
         let world = World::new();
         world.enqueue("gpu", &["a", "b"]);
         let run = world.start(policy(10), 1).await;
-        tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         run.crash().await;
         let _run = world.start(policy(10), 2).await;
         pass(60).await;
@@ -228,7 +231,7 @@ async fn a_quiet_fleet_costs_few_passes() {
     world.attach_all();
     pass(10).await;
     let mut passes = 0;
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(40);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
     while tokio::time::timeout_at(deadline, run.published.changed()).await.is_ok() {
         passes += 1;
     }
@@ -246,4 +249,19 @@ async fn a_machine_that_aws_ended_is_replaced() {
     }
     pass(45).await;
     assert_eq!(world.state().instances.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_pace_is_taken_up_at_once() {
+    let world = World::new();
+    let run = world.start(policy(10), 1).await;
+    let pace = |every| Intervals { queues: every, workers: every, cloud: every };
+    run.intervals.send(pace(Duration::from_secs(3600))).unwrap();
+    pass(20).await;
+    world.enqueue("gpu", &["a"]);
+    pass(20).await;
+    assert_eq!(world.live(), 0, "nobody has looked");
+    run.intervals.send(pace(Duration::from_secs(1))).unwrap();
+    pass(3).await;
+    assert_eq!(world.live(), 1);
 }

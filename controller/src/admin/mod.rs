@@ -1,26 +1,33 @@
-//! The operator's door: HTTP over a Unix socket in the state directory. Who may open the socket may ask.
+//! The operator's door: HTTP over a Unix socket in the state directory. Who may open the socket may ask,
+//! and may have the configuration read again; what is written in it never comes from here.
+
+mod ask;
+mod wire;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::State;
-use axum::routing::get;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::Published;
 use engine::status::Status;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::http;
+pub use ask::{AskError, ask, in_use, reload};
+pub use wire::{InUse, Refused, Reloaded};
+
+use self::wire::DigestKey;
+use crate::service::{ReloadError, Reloader};
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "admin.sock";
-/// An answer that takes longer is no answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The open door. Dropping it closes it and removes the socket.
 #[derive(Debug)]
@@ -29,12 +36,23 @@ pub struct Admin {
     serving: tokio::task::JoinHandle<()>,
 }
 
+/// What is behind the door.
+#[derive(Clone)]
+struct Behind {
+    published: watch::Receiver<Arc<Published>>,
+    reloader: Arc<Reloader>,
+}
+
 impl Admin {
     /// Listens on `path`, for the owner alone.
     ///
     /// # Errors
     /// If the socket can't be made, or if another process answers on it.
-    pub async fn listen(path: PathBuf, published: watch::Receiver<Arc<Published>>) -> anyhow::Result<Self> {
+    pub async fn listen(
+        path: PathBuf,
+        published: watch::Receiver<Arc<Published>>,
+        reloader: Arc<Reloader>,
+    ) -> anyhow::Result<Self> {
         if UnixStream::connect(&path).await.is_ok() {
             anyhow::bail!("another controller answers on {}", path.display());
         }
@@ -48,7 +66,11 @@ impl Admin {
             UnixListener::bind(&path).with_context(|| format!("listen on the socket {}", path.display()))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .with_context(|| format!("protect the socket {}", path.display()))?;
-        let routes = Router::new().route("/status", get(status)).with_state(published);
+        let routes = Router::new()
+            .route("/status", get(status))
+            .route("/configuration", get(configuration))
+            .route("/reload", post(reload_configuration))
+            .with_state(Behind { published, reloader });
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::warn!("the admin socket failed: {error}");
@@ -66,16 +88,30 @@ impl Drop for Admin {
     }
 }
 
-async fn status(State(published): State<watch::Receiver<Arc<Published>>>) -> Json<Status> {
-    Json(Status::of(&published.borrow()))
+async fn status(State(behind): State<Behind>) -> Json<Status> {
+    Json(Status::of(&behind.published.borrow()))
 }
 
-/// Asks the controller that answers on `path`.
-///
-/// # Errors
-/// If none does, or not in time.
-pub async fn ask(path: &Path) -> anyhow::Result<Status> {
-    let client = http::client(PATIENCE).unix_socket(path).build()?;
-    let answer = client.get("http://controller/status").send().await?.error_for_status()?;
-    Ok(answer.json().await?)
+async fn configuration(State(behind): State<Behind>, Query(key): Query<DigestKey>) -> Json<InUse> {
+    Json(behind.reloader.in_use(key.digest_key.as_bytes()))
+}
+
+/// In a task of its own: an operator who does not wait for the answer leaves nothing half done.
+async fn reload_configuration(State(behind): State<Behind>) -> Response {
+    let reloading = tokio::spawn(async move { behind.reloader.reload().await });
+    let refused =
+        |status: StatusCode, faults: Vec<String>| (status, Json(Refused { faults })).into_response();
+    match reloading.await {
+        Ok(Ok(reloaded)) => Json(reloaded).into_response(),
+        Ok(Err(ReloadError::Faults(faults))) => {
+            refused(StatusCode::UNPROCESSABLE_ENTITY, faults.iter().map(ToString::to_string).collect())
+        }
+        Ok(Err(ReloadError::ClearMl(error))) if !error.is_transient() => {
+            refused(StatusCode::UNPROCESSABLE_ENTITY, vec![error.to_string()])
+        }
+        Ok(Err(ReloadError::ClearMl(error))) => {
+            refused(StatusCode::SERVICE_UNAVAILABLE, vec![error.to_string()])
+        }
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, vec![error.to_string()]),
+    }
 }

@@ -2,7 +2,11 @@
 //! corrected, 3 where no controller answers, 1 for everything else that failed.
 
 mod demo;
+mod diff;
+mod export;
+mod import;
 mod plan;
+mod reload;
 mod render;
 mod run;
 mod sandbox;
@@ -10,12 +14,15 @@ mod status;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::admin::{self, AskError};
+use crate::config;
 
 /// The file that ClearML's script writes.
 pub const DEFAULT_CONFIG_FILE: &str = "aws_autoscaler.yaml";
@@ -48,6 +55,14 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Show the pools, the instances and why nothing else is done.
     Status(status::StatusArgs),
+    /// Print a configuration as YAML or JSON, from a file or a ClearML task.
+    Export(export::ExportArgs),
+    /// Check a configuration, YAML or JSON, and write it as the file to run by.
+    Import(import::ImportArgs),
+    /// Show what the file says otherwise than the running controller does.
+    Diff(diff::DiffArgs),
+    /// Have the running controller take its changed configuration, without a restart.
+    Reload(reload::ReloadArgs),
     /// Serve a ClearML and an EC2 on loopback, for trying things out.
     Sandbox(sandbox::SandboxArgs),
     /// Show the autoscaler at work on the sandbox: no account, no server.
@@ -116,6 +131,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(file) => run::run(&file.config_file).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Status(args) => status::status(&args).await,
+        Command::Export(args) => export::export(&args).await,
+        Command::Import(args) => import::import(&args),
+        Command::Diff(args) => diff::diff(&args).await,
+        Command::Reload(args) => reload::reload(&args).await,
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Sidecar(_) | Command::SandboxInstance(_) | Command::SandboxAgent(_) => {
@@ -142,9 +161,37 @@ fn log_to_stderr(filter: EnvFilter, json: bool) {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the command line's own output")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    note(&format!("error: {error:#}"));
+}
+
+/// Tells something that is no result.
+#[allow(clippy::print_stderr, reason = "the command line's own output")]
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The running controller's socket: the one that is named, or that of a configuration's state directory.
+fn socket_of(socket: Option<&Path>, config_file: &Path) -> Result<PathBuf, BadInput> {
+    if let Some(socket) = socket {
+        return Ok(socket.to_owned());
+    }
+    let config = config::load(config_file, &env).map_err(|faults| BadInput(faults.to_string()))?;
+    Ok(config.state_dir.join(admin::SOCKET))
+}
+
+/// Why the running controller did not do as it was asked.
+fn told(error: AskError) -> anyhow::Error {
+    match error {
+        AskError::NoController { path, source } => NoController(format!(
+            "no controller answers on {} ({:#}): is it running with this configuration? --socket PATH names another",
+            path.display(),
+            anyhow::Error::from(source)
+        ))
+        .into(),
+        AskError::Refused(faults) => BadInput(faults.join("\n")).into(),
+        error @ (AskError::Unavailable(_) | AskError::Misunderstood { .. }) => error.into(),
+    }
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

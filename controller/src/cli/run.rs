@@ -8,9 +8,13 @@ use crate::service::{self, Service};
 
 pub(crate) async fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let input = service::Input::load(config_file, &env)?;
-    let action = input.config.shutdown;
     let service = Service::start(input).await?;
-    super::stopped().await?;
+    let hangups = super::reload::on_hangup(service.reloader());
+    tokio::select! {
+        stopped = super::stopped() => stopped?,
+        watched = hangups => watched?,
+    }
+    let action = service.shutdown_action();
     tracing::info!(shutdown_action = %action, "told to stop");
     tokio::select! {
         () = service.shut_down(action) => {}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{BadInput, NoController, env, print, render};
-use crate::{admin, config};
+use super::{print, render, socket_of, told};
+use crate::admin;
 
 /// Between two looks of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,17 +30,9 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) async fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let socket = match &args.socket {
-        Some(socket) => socket.clone(),
-        None => socket_of(&args.config_file)?,
-    };
+    let socket = socket_of(args.socket.as_deref(), &args.config_file)?;
     loop {
-        let status = admin::ask(&socket).await.map_err(|error| {
-            NoController(format!(
-                "no controller answers on {} ({error:#}): is it running with this configuration? --socket PATH names another",
-                socket.display()
-            ))
-        })?;
+        let status = admin::ask(&socket).await.map_err(told)?;
         if args.json {
             print(&serde_json::to_string(&status)?)?;
         } else {
@@ -59,9 +51,4 @@ pub(crate) async fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-}
-
-fn socket_of(config_file: &std::path::Path) -> anyhow::Result<PathBuf> {
-    let config = config::load(config_file, &env).map_err(|faults| BadInput(faults.to_string()))?;
-    Ok(config.state_dir.join(admin::SOCKET))
 }

@@ -117,7 +117,7 @@ impl<V: Vault> Doorman<V> {
         let welcome = v1::Welcome {
             instance_token: token,
             boot_script: script,
-            silent_idle_limit_ms: millis(self.settings.silent_idle_limit),
+            silent_idle_limit_ms: millis(*self.settings.silent_idle_limit.borrow()),
             epoch: self.settings.epoch,
         };
         let welcome = v1::ToSidecar { body: Some(v1::to_sidecar::Body::Welcome(welcome)) };

@@ -27,6 +27,7 @@ use engine::ports::Clock;
 use planner::{InstanceId, IntentId};
 use proto::v1;
 use tokio::net::TcpSocket;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -47,7 +48,8 @@ pub struct Settings {
     /// This run's number, told to every sidecar.
     pub epoch: u64,
     /// How long an agent may be idle while this controller is silent, before its machine powers itself off.
-    pub silent_idle_limit: Duration,
+    /// Told to a sidecar whenever it attaches.
+    pub silent_idle_limit: watch::Receiver<Duration>,
     /// What one machine can bear.
     pub limits: Limits,
 }

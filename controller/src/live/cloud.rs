@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use ec2::{InstanceState, LaunchSpec, Meaning};
 use engine::ports::{Cloud, CloudError, CloudInstance, CloudState, Launch, Prepared};
-use planner::{FleetId, InstanceId, InstanceType, Market, Offering, Placement, Time};
+use planner::{FleetId, InstanceId, InstanceType, Market, Offering, Placement, Policy, Time};
 use rand::Rng as _;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, InstanceProfile, Resource, Volume};
@@ -22,28 +23,46 @@ const NAME: &str = "Name";
 /// What an instance of a launch runs first, given the secret that its instances share.
 pub type UserData = Box<dyn Fn(&Resource, &Launch, &[u8]) -> Result<String, String> + Send + Sync>;
 
+/// What launches are made of: one configuration, and what follows from it.
+pub struct Recipe {
+    /// The resources.
+    pub config: Arc<Config>,
+    /// What the planner decides by.
+    pub policy: Arc<Policy>,
+    /// What instances run first.
+    pub user_data: UserData,
+}
+
+impl Recipe {
+    /// Whether a plan by this configuration could have this launch.
+    fn offers(&self, launch: &Launch) -> bool {
+        let Policy { pools, resources, .. } = &*self.policy;
+        let pool = pools.iter().any(|pool| pool.queue == launch.queue && pool.resource == launch.resource);
+        let resource = resources.get(&launch.resource);
+        pool && resource.is_some_and(|resource| resource.offerings.contains(&launch.offering))
+    }
+}
+
 /// EC2, for one fleet.
 pub struct LiveCloud {
     client: ec2::Client,
-    config: Arc<Config>,
     fleet: FleetId,
-    user_data: UserData,
+    recipe: watch::Receiver<Arc<Recipe>>,
 }
 
 impl LiveCloud {
-    /// A fleet's view of EC2.
-    pub fn new(client: ec2::Client, config: Arc<Config>, fleet: FleetId, user_data: UserData) -> Self {
-        Self { client, config, fleet, user_data }
+    /// A fleet's view of EC2. Each launch is made by the recipe of its moment, and by that alone.
+    pub fn new(client: ec2::Client, fleet: FleetId, recipe: watch::Receiver<Arc<Recipe>>) -> Self {
+        Self { client, fleet, recipe }
     }
 
-    fn tags(&self, resource: &Resource, launch: &Launch) -> BTreeMap<String, String> {
-        let mut tags =
-            BTreeMap::from([(NAME.to_owned(), format!("{}-{}", self.config.prefix, launch.resource))]);
+    fn tags(&self, config: &Config, resource: &Resource, launch: &Launch) -> BTreeMap<String, String> {
+        let mut tags = BTreeMap::from([(NAME.to_owned(), format!("{}-{}", config.prefix, launch.resource))]);
         tags.extend(resource.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())));
         tags.extend(
             [
                 (FLEET, self.fleet.to_string()),
-                (PREFIX, self.config.prefix.clone()),
+                (PREFIX, config.prefix.clone()),
                 (RESOURCE, launch.resource.to_string()),
                 (QUEUE, launch.queue.to_string()),
                 (INTENT, launch.intent.to_string()),
@@ -55,10 +74,16 @@ impl LiveCloud {
     }
 
     fn spec(&self, launch: &Launch, secret: &[u8]) -> Result<LaunchSpec, String> {
-        let resource = self
-            .config
-            .resource(&launch.resource)
-            .ok_or_else(|| format!("the configuration has no resource {}", launch.resource))?;
+        let recipe = self.recipe.borrow().clone();
+        let config = &recipe.config;
+        // Planned by a configuration that has just been replaced: the next pass plans by the new one.
+        let resource =
+            config.resource(&launch.resource).filter(|_| recipe.offers(launch)).ok_or_else(|| {
+                format!(
+                    "the configuration has no {} as {} for queue {}",
+                    launch.offering, launch.resource, launch.queue
+                )
+            })?;
         let volume = resource.ebs.as_ref().map(|ebs| match &ebs.volume {
             Volume::Snapshot(id) => ec2::Volume {
                 device_name: ebs.device_name.clone(),
@@ -87,17 +112,17 @@ impl LiveCloud {
                 Market::Spot => ec2::Market::Spot,
                 Market::OnDemand => ec2::Market::OnDemand,
             },
-            tags: self.tags(resource, launch),
+            tags: self.tags(config, resource, launch),
             hop_limit: resource.imds_hop_limit,
             volume,
             monitoring: resource.monitoring,
             key_name: resource.key_name.clone(),
             security_group_ids: resource.security_group_ids.clone(),
-            profile: self.config.instance_profile.as_ref().map(|profile| match profile {
+            profile: config.instance_profile.as_ref().map(|profile| match profile {
                 InstanceProfile::Arn(arn) => ec2::Profile::Arn(arn.clone()),
                 InstanceProfile::Name(name) => ec2::Profile::Name(name.clone()),
             }),
-            user_data: (self.user_data)(resource, launch, secret)?,
+            user_data: (recipe.user_data)(resource, launch, secret)?,
             extra: serde_json::Value::Object(resource.extra.clone()),
         })
     }
@@ -220,7 +245,40 @@ fn placement_of(tag: &str) -> Option<Placement> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use planner::SidecarMode;
+
     use super::*;
+    use crate::config::Document;
+
+    fn recipe(resource: &str, zone: &str) -> Recipe {
+        let text = format!(
+            "configurations: {{resource_configurations: {{{resource}: {{instance_type: g4dn.xlarge, ami_id: ami-1, \
+             availability_zone: {zone}}}}}, queues: {{gpu: [[{resource}, 1]]}}}}"
+        );
+        let document = Document::from_yaml(Path::new("file"), &text).unwrap();
+        let config = Arc::new(document.check(Path::new("file"), &|_| None).unwrap());
+        let policy = Arc::new(config.policy(FleetId::from("f"), SidecarMode::Required, |_| None));
+        Recipe { config, policy, user_data: Box::new(|_, _, _| Ok(String::new())) }
+    }
+
+    #[test]
+    fn a_launch_that_another_configuration_planned_is_not_made() {
+        let launch = Launch {
+            intent: "1-1".into(),
+            resource: "t4".into(),
+            queue: "gpu".into(),
+            offering: recipe("t4", "us-east-1a").policy.resources["t4"].offerings[0].clone(),
+            count: 1,
+            token: planner::ClientToken::from("token"),
+        };
+        assert!(recipe("t4", "us-east-1a").offers(&launch));
+        assert!(!recipe("t4", "us-east-1b").offers(&launch), "another place");
+        assert!(!recipe("v100", "us-east-1a").offers(&launch), "another resource");
+        let elsewhere = Launch { queue: "cpu".into(), ..launch };
+        assert!(!recipe("t4", "us-east-1a").offers(&elsewhere), "another queue");
+    }
 
     #[test]
     fn a_placement_survives_its_tag() {

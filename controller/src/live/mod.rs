@@ -6,4 +6,4 @@ mod cloud;
 
 pub use self::clearml::LiveClearMl;
 pub use clock::LiveClock;
-pub use cloud::{LiveCloud, UserData};
+pub use cloud::{LiveCloud, Recipe, UserData};

@@ -1,6 +1,7 @@
 //! The addresses and keys of one fleet: how the controller reaches ClearML and EC2, and how instances
 //! reach the controller.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use std::time::Duration;
 use planner::SidecarMode;
 use reqwest::header::{HeaderMap, HeaderValue};
 
-use super::boot_scripts::AgentSetups;
+use super::boot_scripts::{AgentSetups, Setups};
 use crate::boot::{self, Bootstrap, Standalone};
 use crate::cli::BadInput;
-use crate::config::{self, Config, Credentials};
-use crate::gateway::Gateway;
+use crate::config::{self, Config, Credentials, Faults};
+use crate::gateway::{Arch, Gateway};
 use crate::http;
 use crate::live::UserData;
 
@@ -115,23 +116,42 @@ pub(super) async fn runs_on_ec2() -> Option<IpAddr> {
     address.error_for_status().ok()?.text().await.ok()?.trim().parse().ok()
 }
 
-/// What instances run first: the bootstrap that fetches the sidecar, or everything where there is no way in.
+/// The way in: what a bootstrap must know of the gateway.
+pub(super) struct Door {
+    url: String,
+    pin: String,
+    sidecars: BTreeMap<Arch, String>,
+}
+
+impl Door {
+    /// Of a gateway that listens.
+    pub(super) fn of(gateway: &Gateway, reach: &Reach) -> Self {
+        Self {
+            url: reach.url(gateway.local_addr().port()),
+            pin: gateway.pin().to_owned(),
+            sidecars: gateway.artifacts().hashes(),
+        }
+    }
+}
+
+/// What instances run first: the bootstrap that fetches the sidecar, or everything where there is no way
+/// in. Each launch is noted with the setups that its instances are to boot by.
 ///
 /// # Errors
 /// All resources whose user data EC2 would not take.
 pub(super) fn user_data(
     config: &Arc<Config>,
-    setups: &Arc<AgentSetups>,
-    gateway: Option<(&Gateway, &Reach)>,
-) -> Result<UserData, BadInput> {
+    own: &Arc<AgentSetups>,
+    launches: &Arc<Setups>,
+    door: Option<&Arc<Door>>,
+) -> Result<UserData, Faults> {
     let max_spin_up = config.max_spin_up;
-    let Some((gateway, reach)) = gateway else {
-        let (config, setups) = (Arc::clone(config), Arc::clone(setups));
-        let max_idle = config.max_idle;
-        let prefix = config.prefix.clone();
+    let own = Arc::clone(own);
+    let Some(door) = door else {
+        let (max_idle, prefix) = (config.max_idle, config.prefix.clone());
         let make: UserData = Box::new(move |resource, launch, _secret| {
             let standalone = Standalone {
-                setup: &setups.of(resource),
+                setup: &own.of(resource),
                 worker_prefix: &format!("{prefix}:{}:{}", resource.name, resource.instance_type),
                 queue: &launch.queue,
                 max_spin_up,
@@ -139,19 +159,18 @@ pub(super) fn user_data(
             };
             boot::standalone_user_data(&standalone).map_err(|error| error.to_string())
         });
-        fits(&config, &make)?;
+        fits(config, &make)?;
         return Ok(make);
     };
-    let pin = gateway.pin().to_owned();
-    let sidecars = gateway.artifacts().hashes();
-    let url = reach.url(gateway.local_addr().port());
+    let (door, launches) = (Arc::clone(door), Arc::clone(launches));
     Ok(Box::new(move |_resource, launch, secret| {
+        launches.note(&launch.intent, &own);
         let bootstrap = Bootstrap {
-            controller: &url,
-            pin: &pin,
+            controller: &door.url,
+            pin: &door.pin,
             launch_secret: secret,
             intent: &launch.intent,
-            sidecars: &sidecars,
+            sidecars: &door.sidecars,
             max_spin_up,
         };
         boot::user_data(&bootstrap).map_err(|error| error.to_string())
@@ -159,7 +178,7 @@ pub(super) fn user_data(
 }
 
 /// User data that carries everything depends on the configuration alone: too long is known before anything runs.
-fn fits(config: &Config, make: &UserData) -> Result<(), BadInput> {
+fn fits(config: &Config, make: &UserData) -> Result<(), Faults> {
     let size = |resource: &config::Resource| {
         let pool = config.pools.iter().find(|pool| pool.resource == resource.name);
         let launch = engine::ports::Launch {
@@ -179,5 +198,5 @@ fn fits(config: &Config, make: &UserData) -> Result<(), BadInput> {
             Err(_) => usize::MAX,
         }
     };
-    config.check_user_data(size).map_err(|faults| BadInput(faults.to_string()))
+    config.check_user_data(size)
 }

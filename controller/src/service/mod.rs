@@ -1,9 +1,16 @@
 //! Being a service: one run per worker prefix.
 
 mod artifacts;
+mod assembly;
 mod boot_scripts;
 mod fleet;
+mod input;
 pub mod lease;
+mod reload;
 mod run;
+mod source;
 
-pub use run::{Input, Service, plan_once};
+pub use input::Input;
+pub use reload::{ReloadError, Reloader};
+pub use run::{Service, plan_once};
+pub use source::{Source, SourceError};

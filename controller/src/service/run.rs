@@ -1,29 +1,31 @@
 //! One run of the autoscaler, put together: configuration, ClearML, lease, journal, EC2, gateway, loop.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clearml::ServerInfo;
 use engine::ports::Clock as _;
 use engine::{Engine, Intervals, Ports, Published, Start};
-use planner::{FleetId, Hold, Policy, ShutdownAction, SidecarMode};
+use planner::{FleetId, Hold, ShutdownAction, SidecarMode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::artifacts::{missing_sidecars, sidecar_dir};
-use super::boot_scripts::AgentSetups;
-use super::fleet::{Reach, agent_addresses, runs_on_ec2, user_data};
+use super::artifacts::sidecar_dir;
+use super::assembly::{Assembly, InForce};
+use super::boot_scripts::{AgentSetups, Setups};
+use super::fleet::{Door, Reach, runs_on_ec2};
+use super::input::Input;
 use super::lease::{Claim, Held, Lease, LeaseError};
+use super::reload::{Reloader, Running};
+use super::source::Source;
 use crate::admin::{self, Admin};
 use crate::cli::BadInput;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Document, Variables};
 use crate::gateway::{Artifacts, Gateway, Identity, Limits, SessionTable};
 use crate::journal::Store;
-use crate::live::{LiveClearMl, LiveClock, LiveCloud};
+use crate::live::{LiveClearMl, LiveClock, LiveCloud, Recipe};
 
 /// How often ClearML's list of workers is read.
 const WORKERS_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,49 +38,15 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(180);
 /// The loop is given this long to finish the calls that it has in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
-/// Everything that an operator gives: validated, nothing contacted yet.
-pub struct Input {
-    /// The YAML file.
-    pub config: Config,
-    /// ClearML's address and keys.
-    pub clearml: config::clearml::Settings,
-    /// EC2's address, if it is not AWS's.
-    pub aws_endpoint: Option<String>,
-    /// Keys for EC2 in place of the file's or the standard chain's, for the sandbox's sake.
-    pub aws_keys: Option<ec2::Keys>,
-}
-
-impl Input {
-    /// Reads the file and ClearML's settings.
-    ///
-    /// # Errors
-    /// All faults of both.
-    pub fn load(config_file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, BadInput> {
-        let home = env("HOME").map(std::path::PathBuf::from);
-        let config = config::load(config_file, env);
-        let clearml = config::clearml::load(env, home.as_deref());
-        match (config, clearml) {
-            (Ok(config), Ok(clearml)) => Ok(Self { config, clearml, aws_endpoint: None, aws_keys: None }),
-            (config, clearml) => {
-                let faults = [
-                    config.err().map(|faults| faults.to_string()),
-                    clearml.err().map(|faults| faults.to_string()),
-                ];
-                Err(BadInput(faults.into_iter().flatten().collect::<Vec<_>>().join("\n")))
-            }
-        }
-    }
-}
-
 /// A running autoscaler.
 pub struct Service {
     published: watch::Receiver<Arc<Published>>,
-    policy: watch::Sender<Arc<Policy>>,
     stop: oneshot::Sender<()>,
     looping: JoinHandle<()>,
     pruning: JoinHandle<()>,
     lease: Lease<clearml::Client>,
     gateway: Option<Gateway>,
+    reloader: Arc<Reloader>,
     /// Held for its socket.
     _admin: Admin,
     store: Arc<Store>,
@@ -91,7 +59,7 @@ impl Service {
     /// [`BadInput`] for what the operator must correct, another autoscaler with the same prefix included.
     pub async fn start(input: Input) -> anyhow::Result<Self> {
         let foundation = Foundation::lay(input).await?;
-        let Foundation { config, clearml, ec2, fleet, mode, reach, setups, server } = &foundation;
+        let Foundation { config, clearml, ec2, fleet, mode, server, .. } = &foundation;
         tracing::info!(
             prefix = config.prefix, %fleet, region = ec2.region(), sidecar = ?mode,
             server = server.server_version.as_deref().unwrap_or("unknown"), "starting"
@@ -116,40 +84,32 @@ impl Service {
         };
         let lease = Lease::acquire(clearml.clone(), &claim).await.map_err(lease_refused)?;
 
-        let (gateway, blocked) = match mode {
+        let launches =
+            Arc::new(Setups::new(Arc::new(AgentSetups::new(Arc::clone(config), &foundation.settings))));
+        let (silent_idle_limit, limit) = watch::channel(config.max_idle);
+        let gateway = match mode {
             SidecarMode::Required => {
-                let dir = sidecar_dir(config)?;
-                let artifacts = Artifacts::load(&dir)?;
-                let blocked = missing_sidecars(config, &artifacts, &dir);
-                let gateway = open_gateway(&foundation, &store, epoch, artifacts, clock).await?;
+                let gateway = open_gateway(&foundation, &store, epoch, &launches, limit, clock).await?;
                 tracing::info!(address = %gateway.local_addr(), "the gateway listens");
-                (Some(gateway), blocked)
+                Some(gateway)
             }
-            SidecarMode::Off => (None, BTreeMap::new()),
+            SidecarMode::Off => None,
         };
+        let assembly = foundation.assembly(gateway.as_ref(), &launches)?;
+        let parts = assembly.parts(config).map_err(|faults| BadInput(faults.to_string()))?;
+        let (in_force, views) = InForce::new(parts, Arc::clone(&launches), silent_idle_limit);
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
-        let policy: Policy = config.policy(fleet.clone(), *mode, |resource| blocked.get(resource).cloned());
         let ports = Ports {
             clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone())),
-            cloud: Arc::new(LiveCloud::new(
-                ec2.clone(),
-                Arc::clone(config),
-                fleet.clone(),
-                user_data(config, setups, gateway.as_ref().zip(reach.as_ref()))?,
-            )),
+            cloud: Arc::new(LiveCloud::new(ec2.clone(), fleet.clone(), views.recipe)),
             sessions,
             journal: Arc::clone(&store),
             clock,
         };
-        let (policy_of_the_run, policy) = watch::channel(Arc::new(policy));
         let start = Start {
-            policy,
-            intervals: Intervals {
-                queues: config.queue_interval,
-                workers: WORKERS_INTERVAL,
-                cloud: config.cloud_interval,
-            },
+            policy: views.policy,
+            intervals: views.intervals,
             epoch,
             next_intent: store.next_intent().await?,
             journal_is_new: store.was_new(),
@@ -157,16 +117,17 @@ impl Service {
         };
         let engine = Engine::new(ports, start).await?;
         let published = engine.published();
-        setups.follow(published.clone());
-        let admin = Admin::listen(config.state_dir.join(admin::SOCKET), published.clone()).await?;
+        launches.follow(published.clone());
+        let socket = config.state_dir.join(admin::SOCKET);
+        let reloader = Arc::new(foundation.reloader(assembly, in_force));
+        let admin = Admin::listen(socket, published.clone(), Arc::clone(&reloader)).await?;
         let pruning = tokio::spawn(prune(Arc::clone(&store), clock, published.clone()));
         let (stop, stopped) = oneshot::channel();
         let looping = tokio::spawn(engine.run(async {
             // A sender that was dropped means to stop as well.
             let _ = stopped.await;
         }));
-        let policy = policy_of_the_run;
-        Ok(Self { published, policy, stop, looping, pruning, lease, gateway, _admin: admin, store })
+        Ok(Self { published, stop, looping, pruning, lease, gateway, reloader, _admin: admin, store })
     }
 
     /// What the last pass saw and decided.
@@ -174,9 +135,19 @@ impl Service {
         self.published.clone()
     }
 
+    /// Reads the configuration again.
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
+    }
+
     /// Whether the loop has ended by itself, which it never should.
     pub fn is_finished(&self) -> bool {
         self.looping.is_finished()
+    }
+
+    /// What the configuration in force wants to become of the fleet at the end.
+    pub fn shutdown_action(&self) -> ShutdownAction {
+        self.reloader.running().config.shutdown
     }
 
     /// Does with the fleet what is to be done before [`Service::stop`]. Resolves when no instance is left
@@ -187,7 +158,7 @@ impl Service {
             return;
         }
         let mut published = self.published();
-        self.policy.send_modify(|policy| Arc::make_mut(policy).shutdown = Some(action));
+        self.reloader.in_force.shut_down(action);
         let over =
             published.wait_for(|published| {
                 published.plan.holds.iter().any(
@@ -206,7 +177,7 @@ impl Service {
     /// Ends the loop once its calls are answered, and gives the lease back. Instances are left as they are:
     /// their sidecars see to it that an idle one does not stay.
     pub async fn stop(self) {
-        let Self { published: _, policy: _policy, stop, looping, pruning, lease, gateway, _admin, store } =
+        let Self { published: _, stop, looping, pruning, lease, gateway, reloader: _reloader, _admin, store } =
             self;
         pruning.abort();
         // The loop may have ended already.
@@ -232,42 +203,50 @@ pub async fn plan_once(input: Input) -> anyhow::Result<Arc<Published>> {
     let foundation = Foundation::lay(input).await?;
     let Foundation { config, clearml, ec2, fleet, mode, .. } = foundation;
     let clock = LiveClock::start();
-    let policy = config.policy(fleet.clone(), mode, |_| None);
+    let policy = Arc::new(config.policy(fleet.clone(), mode, |_| None));
+    let (_intervals, intervals) = watch::channel(intervals(&config));
+    let (_recipe, recipe) = watch::channel(Arc::new(Recipe {
+        config: Arc::clone(&config),
+        policy: Arc::clone(&policy),
+        user_data: Box::new(|_, _, _| Err("a plan launches nothing".to_owned())),
+    }));
     let ports = Ports {
         clearml: Arc::new(LiveClearMl::new(clearml, config.prefix.clone())),
-        cloud: Arc::new(LiveCloud::new(
-            ec2,
-            Arc::clone(&config),
-            fleet,
-            Box::new(|_, _, _| Err("a plan launches nothing".to_owned())),
-        )),
+        cloud: Arc::new(LiveCloud::new(ec2, fleet, recipe)),
         sessions: Arc::new(SessionTable::new(move || clock.now())),
         journal: Arc::new(Store::in_memory(clock.now())),
         clock,
     };
-    let (_policy, policy) = watch::channel(Arc::new(policy));
+    let (_policy, policy) = watch::channel(policy);
     let (_lease, lease) = watch::channel(true);
-    let intervals =
-        Intervals { queues: config.queue_interval, workers: WORKERS_INTERVAL, cloud: config.cloud_interval };
     let start = Start { policy, intervals, epoch: 0, next_intent: 1, journal_is_new: false, lease };
     Ok(Engine::new(ports, start).await?.plan_once().await)
 }
 
+/// How often the sources are read by this configuration.
+pub(super) fn intervals(config: &Config) -> Intervals {
+    Intervals { queues: config.queue_interval, workers: WORKERS_INTERVAL, cloud: config.cloud_interval }
+}
+
 /// What every command needs before it can look at anything.
 struct Foundation {
+    source: Source,
+    document: Document,
     config: Arc<Config>,
+    variables: Variables,
+    settings: config::clearml::Settings,
     clearml: clearml::Client,
     server: ServerInfo,
     ec2: ec2::Client,
     fleet: FleetId,
     mode: SidecarMode,
+    runs_on_ec2: bool,
     reach: Option<Reach>,
-    setups: Arc<AgentSetups>,
 }
 
 impl Foundation {
     async fn lay(input: Input) -> anyhow::Result<Self> {
-        let Input { config, clearml: settings, aws_endpoint, aws_keys } = input;
+        let Input { source, document, config, variables, clearml: settings, aws_endpoint, aws_keys } = input;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -279,18 +258,60 @@ impl Foundation {
             (config::SidecarSetting::Off, _) | (_, Some(_)) => None,
             (config::SidecarSetting::Auto | config::SidecarSetting::Required, None) => runs_on_ec2().await,
         };
-        let (mode, warning) = config.sidecar_mode(on_ec2.is_some());
+        let runs_on_ec2 = on_ec2.is_some();
+        let (mode, warning) = config.sidecar_mode(runs_on_ec2);
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
         let reach = Reach::of(&config, mode, on_ec2)?;
-        let addresses = agent_addresses(&config, &settings);
         let ec2 = ec2::Client::connect(super::fleet::ec2_settings(&config, aws_endpoint, aws_keys))
             .await
             .map_err(|error| BadInput(error.to_string()))?;
         let config = Arc::new(config);
-        let setups = Arc::new(AgentSetups::new(Arc::clone(&config), &settings, addresses));
-        Ok(Self { config, clearml, server, ec2, fleet, mode, reach, setups })
+        Ok(Self {
+            source,
+            document,
+            config,
+            variables,
+            settings,
+            clearml,
+            server,
+            ec2,
+            fleet,
+            mode,
+            runs_on_ec2,
+            reach,
+        })
+    }
+
+    fn assembly(&self, gateway: Option<&Gateway>, launches: &Arc<Setups>) -> anyhow::Result<Assembly> {
+        let door =
+            gateway.zip(self.reach.as_ref()).map(|(gateway, reach)| Arc::new(Door::of(gateway, reach)));
+        let sidecars = match gateway {
+            Some(gateway) => Some((gateway.artifacts().clone(), sidecar_dir(&self.config)?)),
+            None => None,
+        };
+        Ok(Assembly {
+            fleet: self.fleet.clone(),
+            mode: self.mode,
+            clearml: self.settings.clone(),
+            launches: Arc::clone(launches),
+            door,
+            sidecars,
+        })
+    }
+
+    fn reloader(self, assembly: Assembly, in_force: InForce) -> Reloader {
+        Reloader {
+            source: self.source,
+            variables: self.variables,
+            clearml: self.clearml,
+            runs_on_ec2: self.runs_on_ec2,
+            assembly,
+            in_force,
+            running: Mutex::new(Running { document: self.document, config: self.config }),
+            turn: tokio::sync::Mutex::new(()),
+        }
     }
 }
 
@@ -298,18 +319,20 @@ async fn open_gateway(
     foundation: &Foundation,
     store: &Arc<Store>,
     epoch: u64,
-    artifacts: Artifacts,
+    launches: &Arc<Setups>,
+    silent_idle_limit: watch::Receiver<Duration>,
     clock: LiveClock,
 ) -> anyhow::Result<Gateway> {
-    let identity = Identity::of(store).await?;
     let config = &foundation.config;
+    let artifacts = Artifacts::load(&sidecar_dir(config)?)?;
+    let identity = Identity::of(store).await?;
     let settings = crate::gateway::Settings {
         listen: config.listen,
         epoch,
-        silent_idle_limit: config.max_idle,
+        silent_idle_limit,
         limits: Limits::default(),
     };
-    let scripts = Arc::clone(&foundation.setups);
+    let scripts = Arc::clone(launches);
     Ok(Gateway::bind(settings, &identity, Arc::clone(store), scripts, artifacts, clock)?)
 }
 

@@ -131,7 +131,7 @@ fn gateway(clock: LiveClock) -> anyhow::Result<Gateway> {
     let settings = Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         epoch: 1,
-        silent_idle_limit: Duration::from_secs(900),
+        silent_idle_limit: watch::channel(Duration::from_secs(900)).1,
         limits: Limits::default(),
     };
     let identity = Identity::generate()?;
@@ -183,11 +183,12 @@ async fn engine(
     };
     let start = Start {
         policy: watch::channel(Arc::new(policy)).1,
-        intervals: Intervals {
+        intervals: watch::channel(Intervals {
             queues: Duration::from_secs(5),
             workers: Duration::from_secs(10),
             cloud: controller::config::Config::CLOUD_INTERVAL,
-        },
+        })
+        .1,
         epoch: 1,
         next_intent: 2,
         journal_is_new: false,

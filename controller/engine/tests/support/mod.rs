@@ -117,16 +117,16 @@ impl World {
         };
         let (policy_sender, policy) = watch::channel(Arc::new(policy));
         let (lease_sender, lease) = watch::channel(true);
-        let intervals = Intervals {
+        let (interval_sender, intervals) = watch::channel(Intervals {
             queues: Duration::from_secs(5),
             workers: Duration::from_secs(10),
             cloud: Duration::from_secs(30),
-        };
+        });
         let start = Start { policy, intervals, epoch, next_intent: 1, journal_is_new: false, lease };
         let engine = Engine::new(ports, start).await.unwrap();
         let published = engine.published();
         let task = tokio::spawn(engine.run(pending()));
-        Run { task, published, policy: policy_sender, lease: lease_sender }
+        Run { task, published, policy: policy_sender, intervals: interval_sender, lease: lease_sender }
     }
 }
 
@@ -135,6 +135,7 @@ pub struct Run {
     pub task: tokio::task::JoinHandle<()>,
     pub published: watch::Receiver<Arc<engine::Published>>,
     pub policy: watch::Sender<Arc<Policy>>,
+    pub intervals: watch::Sender<Intervals>,
     pub lease: watch::Sender<bool>,
 }
 

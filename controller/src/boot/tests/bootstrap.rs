@@ -45,7 +45,7 @@ fn gateway() -> Gateway {
     let settings = Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         epoch: 1,
-        silent_idle_limit: Duration::ZERO,
+        silent_idle_limit: tokio::sync::watch::channel(Duration::ZERO).1,
         limits: Limits::default(),
     };
     let identity = Identity::generate().unwrap();

@@ -137,7 +137,7 @@ fn start(identity: &Identity, vault: &Arc<MemoryVault>, clock: &TestClock, limit
     let settings = Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         epoch: 5,
-        silent_idle_limit: Duration::from_secs(900),
+        silent_idle_limit: watch::channel(Duration::from_secs(900)).1,
         limits,
     };
     let mut artifacts = Artifacts::default();

@@ -1,0 +1,108 @@
+//! The other side of the door: asking a running controller.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::status::Status;
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+
+use super::wire::{InUse, Refused, Reloaded};
+use crate::http;
+
+/// An answer that takes longer is no answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A reload asks ClearML, which is given 30 s for each call.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why there is no answer, or none of the wanted kind.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody is there.
+    #[error("no controller answers on {}", .path.display())]
+    NoController {
+        /// The socket.
+        path: PathBuf,
+        /// What came in the way.
+        source: reqwest::Error,
+    },
+    /// The configuration must be corrected.
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+    /// It may work later.
+    #[error("{}", .0.join("\n"))]
+    Unavailable(Vec<String>),
+    /// Something else answered, or an older controller.
+    #[error("the controller on {} did not understand", .path.display())]
+    Misunderstood {
+        /// The socket.
+        path: PathBuf,
+        /// What came in the way.
+        source: reqwest::Error,
+    },
+}
+
+/// The status of the controller that answers on `path`.
+///
+/// # Errors
+/// If none does, or not in time.
+pub async fn ask(path: &Path) -> Result<Status, AskError> {
+    let answer = send(path, PATIENCE, |client| client.get("http://controller/status")).await?;
+    read(path, answer).await
+}
+
+/// What the controller that answers on `path` uses, secrets as digests by `digest_key`, letters and digits.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn in_use(path: &Path, digest_key: &str) -> Result<InUse, AskError> {
+    let url = format!("http://controller/configuration?digest_key={digest_key}");
+    let answer = send(path, PATIENCE, |client| client.get(url)).await?;
+    read(path, answer).await
+}
+
+/// Has the controller that answers on `path` read its configuration again.
+///
+/// # Errors
+/// As [`ask`], and if the configuration was refused.
+pub async fn reload(path: &Path) -> Result<Reloaded, AskError> {
+    let answer = send(path, RELOAD_PATIENCE, |client| client.post("http://controller/reload")).await?;
+    match answer.status() {
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            let Refused { faults } = json(path, answer).await?;
+            Err(AskError::Refused(faults))
+        }
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR => {
+            let Refused { faults } = json(path, answer).await?;
+            Err(AskError::Unavailable(faults))
+        }
+        _ => read(path, answer).await,
+    }
+}
+
+async fn send(
+    path: &Path,
+    patience: Duration,
+    request: impl FnOnce(reqwest::Client) -> RequestBuilder,
+) -> Result<Response, AskError> {
+    // The URL says nothing that the path does not, but the digests' key.
+    let nobody = |source: reqwest::Error| AskError::NoController {
+        path: path.to_owned(),
+        source: source.without_url(),
+    };
+    let client = http::client(patience).unix_socket(path).build().map_err(nobody)?;
+    request(client).send().await.map_err(nobody)
+}
+
+async fn read<T: DeserializeOwned>(path: &Path, answer: Response) -> Result<T, AskError> {
+    let sound = answer.error_for_status().map_err(|source| misunderstood(path, source))?;
+    json(path, sound).await
+}
+
+async fn json<T: DeserializeOwned>(path: &Path, answer: Response) -> Result<T, AskError> {
+    answer.json().await.map_err(|source| misunderstood(path, source))
+}
+
+fn misunderstood(path: &Path, source: reqwest::Error) -> AskError {
+    AskError::Misunderstood { path: path.to_owned(), source: source.without_url() }
+}
