@@ -9,4 +9,5 @@ pub mod gateway;
 mod http;
 pub mod journal;
 pub mod live;
+pub mod prices;
 pub mod service;
