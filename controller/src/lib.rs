@@ -5,6 +5,7 @@ pub mod admin;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 mod http;
 pub mod journal;
