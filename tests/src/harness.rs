@@ -83,8 +83,12 @@ impl Stage {
         let sandbox = Sandbox::start(options).await.context("start the sandbox")?;
         let dir = TempDir::with_prefix("stage-")?;
         write_sidecar(dir.path(), &executable)?;
-        fs::write(dir.path().join("aws_autoscaler.yaml"), configuration(setting, dir.path(), &sandbox)?)
+        let config_file = dir.path().join("aws_autoscaler.yaml");
+        fs::write(&config_file, configuration(setting, dir.path(), &sandbox)?)
             .context("write the configuration")?;
+        // Whatever a story does, it does with no more rights than an operator is told to give.
+        let policy = least_policy(&executable, &config_file)?;
+        sandbox.ec2.configure(|options| options.policy = Some(policy));
         age_journal(&dir.path().join("state")).await?;
         let mut stage = Self { controller: None, sandbox, dir, executable, runs: 0 };
         stage.start_controller()?;
@@ -252,7 +256,7 @@ fn end_of(text: &str) -> String {
 }
 
 /// Beside the tests' own directory.
-fn controller_executable() -> anyhow::Result<PathBuf> {
+pub fn controller_executable() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe().context("find this test's executable")?;
     let executable = me.ancestors().nth(2).context("the target directory")?.join("controller");
     ensure!(
@@ -263,8 +267,15 @@ fn controller_executable() -> anyhow::Result<PathBuf> {
     Ok(executable)
 }
 
+/// What `controller iam-policy` prints for a configuration.
+pub fn least_policy(executable: &Path, config_file: &Path) -> anyhow::Result<serde_json::Value> {
+    let output = Command::new(executable).args(["iam-policy", "--config-file"]).arg(config_file).output()?;
+    ensure!(output.status.success(), "iam-policy: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("iam-policy prints JSON")
+}
+
 /// What the gateway serves as the sidecar: its code in the controller's executable.
-fn write_sidecar(dir: &Path, executable: &Path) -> anyhow::Result<()> {
+pub fn write_sidecar(dir: &Path, executable: &Path) -> anyhow::Result<()> {
     let script = format!("#!/bin/sh\nexec '{}' sidecar \"$@\"\n", executable.display());
     for arch in ["x86_64", "aarch64"] {
         let file = dir.join(format!("sidecar-{arch}"));
@@ -276,7 +287,7 @@ fn write_sidecar(dir: &Path, executable: &Path) -> anyhow::Result<()> {
 }
 
 /// A fleet without a journal waits a minute for launches of before. Here there is no before.
-async fn age_journal(state_dir: &Path) -> anyhow::Result<()> {
+pub async fn age_journal(state_dir: &Path) -> anyhow::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let earlier = now.saturating_sub(2 * controller::journal::NEW_FOR).as_millis();
     let store = controller::journal::Store::open(state_dir, planner::Time(u64::try_from(earlier)?)).await?;

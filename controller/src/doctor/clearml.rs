@@ -16,8 +16,8 @@ const LEASE: &str = "clearml.lease";
 
 /// Shorter than a run's own patience, so that its reason is told within a check's limit.
 const PATIENCE: Timing = Timing {
-    attempt: Duration::from_secs(5),
-    overall: Duration::from_secs(10),
+    attempt: Duration::from_secs(4),
+    overall: Duration::from_secs(8),
     pause: Duration::from_millis(200),
     longest_pause: Duration::from_secs(2),
 };

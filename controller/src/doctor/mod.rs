@@ -25,7 +25,7 @@ use crate::service::Input;
 use crate::service::fleet::{self, Reach};
 
 /// One check, or one question to a server.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

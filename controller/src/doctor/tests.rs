@@ -468,6 +468,40 @@ async fn a_price_file_with_faults_is_told() {
     assert!(find(&report, "resource.parameter.type").detail.contains("$0.1230/h (price file"));
 }
 
+/// The clock runs ahead whenever everybody waits, so that limits are met at once.
+#[tokio::test(start_paused = true)]
+async fn servers_that_never_answer_are_given_up_on() {
+    let silent = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (clearml, aws) = (silent(), silent());
+    let url = |listener: &std::net::TcpListener| format!("http://{}", listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("aws_autoscaler.yaml");
+    std::fs::write(&file, configuration(dir.path())).unwrap();
+    let env = BTreeMap::from([
+        ("CLEARML_API_HOST", url(&clearml)),
+        ("CLEARML_API_ACCESS_KEY", "key".to_owned()),
+        ("CLEARML_API_SECRET_KEY", "secret".to_owned()),
+    ]);
+    let mut input = Input::load(&file, &|name| env.get(name).cloned()).unwrap();
+    input.aws_endpoint = Some(url(&aws));
+    input.aws_keys = Some(ec2::Keys { key: "key".to_owned(), secret: "secret".into(), token: None });
+    let began = tokio::time::Instant::now();
+    let report = examine(input).await;
+    assert!(began.elapsed() < 4 * super::LIMIT, "virtual time: {:?}", began.elapsed());
+    for check in [
+        "clearml.server",
+        "clearml.queues",
+        "aws.credentials",
+        "aws.permission.describe",
+        "resource.named.type",
+    ] {
+        let found = find(&report, check);
+        assert_eq!(found.outcome, Outcome::Error, "{found:?}");
+        assert!(found.detail.contains("no answer") || found.detail.contains("within"), "{found:?}");
+    }
+    assert_eq!(find(&report, "instances.api_server").outcome, Outcome::Ok);
+}
+
 /// An address where nothing listens.
 fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -224,7 +224,79 @@ fn placement_of(tag: &str) -> Option<Placement> {
 
 #[cfg(test)]
 mod tests {
+    use planner::{ClientToken, IntentId};
+    use sandbox::ec2::{Ami, Ec2, Options};
+
     use super::*;
+
+    const TEXT: &str = "configurations: {resource_configurations: {gpu: {instance_type: g4dn.xlarge, ami_id: deep}}, \
+                        queues: {default: [[gpu, 1]]}}";
+
+    async fn cloud(sandbox: &Ec2) -> LiveCloud {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("aws_autoscaler.yaml");
+        std::fs::write(&file, TEXT).unwrap();
+        let config = Arc::new(crate::config::load(&file, &|_| None).unwrap());
+        let environment: BTreeMap<String, String> = sandbox.environment().into_iter().collect();
+        let keys = ec2::Keys {
+            key: environment["AWS_ACCESS_KEY_ID"].clone(),
+            secret: environment["AWS_SECRET_ACCESS_KEY"].clone().into(),
+            token: None,
+        };
+        let region = Some("us-east-1".to_owned());
+        let settings = ec2::Settings { region, endpoint: Some(sandbox.url()), keys: Some(keys) };
+        let client = ec2::Client::connect(settings).await.unwrap();
+        let cloud =
+            LiveCloud::new(client, config, FleetId("f".to_owned()), Box::new(|_, _, _| Ok(String::new())));
+        cloud.settle(Duration::from_secs(30)).await;
+        cloud
+    }
+
+    fn launch(token: &str) -> Launch {
+        let offering = Offering {
+            instance_type: "g4dn.xlarge".into(),
+            placement: Placement::Any,
+            market: Market::OnDemand,
+        };
+        let token = ClientToken::from(token);
+        Launch {
+            intent: IntentId::from("1-1"),
+            resource: "gpu".into(),
+            queue: "default".into(),
+            offering,
+            count: 1,
+            token,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_launch_by_name_asks_for_the_same_image_again_whatever_the_name_stands_for_by_then() {
+        let mut options = Options { other_images: None, ..Options::default() };
+        options.amis.insert("ami-00000000000000001".into(), Ami::named("deep"));
+        let sandbox = Ec2::start(options).await.unwrap();
+        let before = cloud(&sandbox).await;
+        let prepared = before.prepare(&launch("t-1")).unwrap();
+        let first = before.launch(&prepared).await.unwrap();
+        sandbox.configure(|options| {
+            let newer = Ami { created: "2026-06-01T00:00:00.000Z".into(), ..Ami::named("deep") };
+            options.amis.insert("ami-00000000000000002".into(), newer);
+        });
+        let after = cloud(&sandbox).await;
+        assert_eq!(after.launch(&prepared).await.unwrap(), first, "the journalled request is the same one");
+        after.launch(&after.prepare(&launch("t-2")).unwrap()).await.unwrap();
+        let asked: Vec<String> =
+            sandbox.calls_of("RunInstances").iter().map(|call| call.params["ImageId"].clone()).collect();
+        assert_eq!(asked, ["ami-00000000000000001", "ami-00000000000000001", "ami-00000000000000002"]);
+        assert_eq!(sandbox.counts().launched, 2);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_stands_for_nothing_is_told_before_anything_is_written_down() {
+        let sandbox = Ec2::start(Options { other_images: None, ..Options::default() }).await.unwrap();
+        let error = cloud(&sandbox).await.prepare(&launch("t-1")).unwrap_err();
+        assert!(matches!(&error, CloudError::Invalid(text) if text.contains("'deep'")), "{error}");
+        assert!(sandbox.calls_of("RunInstances").is_empty());
+    }
 
     #[test]
     fn a_placement_survives_its_tag() {
