@@ -1,26 +1,22 @@
-//! AWS: whose keys, what they may, and whether each resource could be launched.
+//! AWS: whose keys, what they may, and the lines of each resource.
 
 use std::sync::Arc;
 
 use ec2::{Client, Meaning};
-use engine::ports::Launch;
-use futures_util::future::join_all;
-use planner::{ClientToken, FleetId, IntentId, Market, Offering, SidecarMode};
+use planner::{Market, SidecarMode};
 
 use super::facts::{Facts, Known, Trouble, asked};
+use super::launch::DryRun;
 use super::resources::{Bench, line};
 use super::{Check, LIMIT, dials_in, quota};
-use crate::boot::{self, Bootstrap};
-use crate::config::{self, Config, ImageRef, PriceFile, Resource, USER_DATA_LIMIT};
+use crate::config::{self, Config, ImageRef, PriceFile, Resource};
 use crate::gateway::Artifacts;
-use crate::live::{LiveCloud, UserData};
 use crate::prices::{Prices, SpotPrices};
 use crate::service::artifacts::{architecture, remedy as sidecar_remedy, sidecar_dir};
-use crate::service::boot_scripts::AgentSetups;
-use crate::service::fleet::{self, AgentAddresses, Reach};
+use crate::service::fleet::{AgentAddresses, Reach};
 
 const CREDENTIALS: &str = "aws.credentials";
-const POLICY: &str = "allow what `controller iam-policy` prints";
+pub(super) const POLICY: &str = "allow what `controller iam-policy` prints";
 /// An instance that is nobody's.
 const NOBODY: &str = "i-00000000000000000";
 
@@ -61,7 +57,7 @@ impl Aws<'_> {
         let port = self.reach.as_ref().map(|reach| reach.port(self.config.listen.port()));
         let bench =
             Bench { config: &self.config, facts: &facts, region: client.region(), prices: &prices, port };
-        for (resource, launch) in self.config.resources.iter().zip(&launches) {
+        for (resource, launch) in self.resources().zip(&launches) {
             checks.extend(bench.examine(resource, &launch.answer));
             checks.push(launch.line(resource));
             checks.push(launch.user_data_line(resource));
@@ -70,12 +66,19 @@ impl Aws<'_> {
         checks
     }
 
+    /// Those that stand in a queue; of the others a warning of the configuration tells.
+    pub(super) fn resources(&self) -> impl Iterator<Item = &Resource> {
+        let is_used =
+            |resource: &&Resource| self.config.pools.iter().any(|pool| pool.resource == resource.name);
+        self.config.resources.iter().filter(is_used)
+    }
+
     /// Without a connection every line says so.
     fn blind(&self, why: &str) -> Vec<Check> {
         let remedy =
             "set cloud_credentials_region, and cloud_credentials_key and _secret or use_credentials_chain";
         let mut checks = vec![Check::error(CREDENTIALS, why, remedy)];
-        for resource in &self.config.resources {
+        for resource in self.resources() {
             let detail = "not looked at: there is no connection to EC2";
             checks.push(Check::error(line(resource, "launch"), detail, "see aws.credentials"));
             checks.extend(self.sidecar(resource, &self.artifacts()));
@@ -112,73 +115,6 @@ impl Aws<'_> {
             answer => permission("spot_prices", "DescribeSpotPriceHistory", &answer),
         }));
         checks
-    }
-
-    /// Launches each resource, dry.
-    async fn launches(&self, client: &Client, artifacts: Option<&Artifacts>) -> Vec<DryRun> {
-        let user_data = match self.user_data(artifacts) {
-            Ok(user_data) => user_data,
-            Err(why) => {
-                let answer = || Err(Trouble::Refused(why.clone()));
-                return self
-                    .config
-                    .resources
-                    .iter()
-                    .map(|_| DryRun { answer: answer(), size: None })
-                    .collect();
-            }
-        };
-        let fleet = FleetId("doctor".to_owned());
-        let cloud = LiveCloud::new(client.clone(), Arc::clone(&self.config), fleet, user_data);
-        cloud.settle(LIMIT).await;
-        join_all(self.config.resources.iter().map(|resource| self.launch(client, &cloud, resource))).await
-    }
-
-    async fn launch(&self, client: &Client, cloud: &LiveCloud, resource: &Resource) -> DryRun {
-        let pool = self.config.pools.iter().find(|pool| pool.resource == resource.name);
-        let launch = Launch {
-            intent: IntentId::from("0-0"),
-            resource: resource.name.clone(),
-            queue: pool.map_or_else(|| "none".into(), |pool| pool.queue.clone()),
-            offering: Offering {
-                instance_type: resource.instance_type.clone(),
-                placement: resource.placement.clone(),
-                market: resource.market,
-            },
-            count: 1,
-            token: ClientToken(format!("doctor-{}", uuid::Uuid::new_v4().simple())),
-        };
-        match cloud.spec(&launch, &[0; 32]) {
-            Ok(spec) => {
-                DryRun { answer: asked(client.may_launch(&spec)).await, size: Some(spec.user_data.len()) }
-            }
-            Err(why) => DryRun { answer: Err(Trouble::Refused(why)), size: None },
-        }
-    }
-
-    /// What instances would run first, as long as it will be.
-    fn user_data(&self, artifacts: Option<&Artifacts>) -> Result<UserData, String> {
-        if !dials_in(self.mode) {
-            let setups = AgentSetups::new(Arc::clone(&self.config), self.settings, self.addresses.clone());
-            let made = fleet::user_data(&self.config, &Arc::new(setups), None);
-            return made.map_err(|error| error.to_string());
-        }
-        let url = self.reach.as_ref().map(|reach| reach.url(self.config.listen.port())).unwrap_or_default();
-        let sidecars = artifacts.map(Artifacts::hashes).unwrap_or_default();
-        let max_spin_up = self.config.max_spin_up;
-        // A pin is as long as any other.
-        let pin = format!("sha256//{}", "A".repeat(44));
-        Ok(Box::new(move |_resource, launch, secret| {
-            let bootstrap = Bootstrap {
-                controller: &url,
-                pin: &pin,
-                launch_secret: secret,
-                intent: &launch.intent,
-                sidecars: &sidecars,
-                max_spin_up,
-            };
-            boot::user_data(&bootstrap).map_err(|error| error.to_string())
-        }))
     }
 
     fn profile(&self, launches: &[DryRun]) -> Option<Check> {
@@ -234,41 +170,6 @@ impl Aws<'_> {
                 Check::error(name, detail, sidecar_remedy(arch, &dir))
             }
         })
-    }
-}
-
-/// What EC2 says of launching a resource.
-struct DryRun {
-    answer: Known<()>,
-    /// Of the user data, in bytes.
-    size: Option<usize>,
-}
-
-impl DryRun {
-    fn line(&self, resource: &Resource) -> Check {
-        let name = line(resource, "launch");
-        match &self.answer {
-            Ok(()) => Check::ok(
-                name,
-                "EC2 would launch and tag it (dry run); capacity is seen only when it is asked for",
-            ),
-            Err(Trouble::Denied(why)) => Check::error(name, why.clone(), POLICY),
-            Err(Trouble::Refused(why)) => Check::error(name, why.clone(), "correct the resource"),
-            Err(Trouble::Silent(why)) => Check::error(name, why.clone(), "is EC2 reachable from here?"),
-        }
-    }
-
-    fn user_data_line(&self, resource: &Resource) -> Check {
-        let name = line(resource, "user_data");
-        match self.size {
-            Some(size) => Check::ok(name, format!("{size} of {USER_DATA_LIMIT} bytes")),
-            None => match &self.answer {
-                Err(Trouble::Refused(why)) => Check::error(name, why.clone(), "see the line of the launch"),
-                Ok(()) | Err(Trouble::Denied(_) | Trouble::Silent(_)) => {
-                    Check::warning(name, "not made", "see the line of the launch")
-                }
-            },
-        }
     }
 }
 

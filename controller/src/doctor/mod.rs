@@ -7,6 +7,7 @@
 mod aws;
 mod clearml;
 mod facts;
+mod launch;
 mod quota;
 mod reach;
 mod resources;
@@ -83,7 +84,7 @@ impl Check {
 
 /// Looks at everything.
 pub async fn examine(input: Input) -> Report {
-    let Input { config, clearml: settings, aws_endpoint, aws_keys } = input;
+    let Input { config, clearml: settings, aws_endpoint, aws_keys, .. } = input;
     let config = Arc::new(config);
     let own = match (config.sidecar, &config.advertise) {
         (SidecarSetting::Off, _) | (_, Some(_)) => None,

@@ -48,9 +48,9 @@ async fn server(key: &str, url: &str) -> Check {
     if url.is_empty() {
         return Check::warning(name, "not known: it does not follow from the API server's address", remedy);
     }
-    let Some(host) = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)) else {
-        // `s3://bucket` and the like are no matter of networks.
-        return Check::ok(name, format!("{url}: no host in it to be looked up"));
+    let web = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(host) = web.and_then(|url| url.host_str().map(str::to_owned)) else {
+        return Check::ok(name, format!("{url}: a bucket, which is no matter of addresses"));
     };
     match judge(&host).await {
         Verdict::Fine(seen) => {
