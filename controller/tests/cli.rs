@@ -74,6 +74,48 @@ fn all_faults_are_told_at_once_with_their_keys_and_without_a_secret() {
 }
 
 #[test]
+fn a_policy_is_printed_without_asking_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
+    let output = controller(dir.path(), &["iam-policy"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let policy: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(policy["Version"], "2012-10-17");
+    let text = policy.to_string();
+    assert!(text.contains("ec2:TerminateInstances") && text.contains("dynamic_worker"), "{text}");
+    assert!(!text.contains("iam:PassRole"), "no profile is configured: {text}");
+}
+
+#[test]
+fn doctor_ends_with_1_where_something_is_wrong_and_prints_what_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_controller"))
+        .args(["doctor", "--json"])
+        .current_dir(dir.path())
+        .env_clear()
+        .env("HOME", dir.path())
+        .env("CLEARML_API_HOST", "http://127.0.0.1:9")
+        .env("CLEARML_API_ACCESS_KEY", "key")
+        .env("CLEARML_API_SECRET_KEY", "a-secret-of-mine")
+        .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "another-secret")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let server = checks.iter().find(|check| check["check"] == "clearml.server").unwrap();
+    assert_eq!(server["outcome"], "error");
+    assert!(server["detail"].is_string() && server["remedy"].is_string(), "{server}");
+    assert!(!told.contains("a-secret-of-mine") && !told.contains("another-secret"), "{told}");
+}
+
+#[test]
 fn status_without_a_controller_ends_with_3_and_says_where_it_looked() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();

@@ -83,8 +83,12 @@ impl Stage {
         let sandbox = Sandbox::start(options).await.context("start the sandbox")?;
         let dir = TempDir::with_prefix("stage-")?;
         write_sidecar(dir.path(), &executable)?;
-        fs::write(dir.path().join("aws_autoscaler.yaml"), configuration(setting, dir.path(), &sandbox)?)
+        let config_file = dir.path().join("aws_autoscaler.yaml");
+        fs::write(&config_file, configuration(setting, dir.path(), &sandbox)?)
             .context("write the configuration")?;
+        // Whatever a story does, it does with no more rights than an operator is told to give.
+        let policy = least_policy(&executable, &config_file)?;
+        sandbox.ec2.configure(|options| options.policy = Some(policy));
         age_journal(&dir.path().join("state")).await?;
         let mut stage = Self { controller: None, sandbox, dir, executable, runs: 0 };
         stage.start_controller()?;
@@ -261,6 +265,13 @@ pub fn controller_executable() -> anyhow::Result<PathBuf> {
         executable.display()
     );
     Ok(executable)
+}
+
+/// What `controller iam-policy` prints for a configuration.
+pub fn least_policy(executable: &Path, config_file: &Path) -> anyhow::Result<serde_json::Value> {
+    let output = Command::new(executable).args(["iam-policy", "--config-file"]).arg(config_file).output()?;
+    ensure!(output.status.success(), "iam-policy: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("iam-policy prints JSON")
 }
 
 /// What the gateway serves as the sidecar: its code in the controller's executable.

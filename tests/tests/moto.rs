@@ -7,7 +7,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ec2::{Client, Instance, InstanceState, Keys, LaunchSpec, Market, Meaning, Placement, Settings, Volume};
+use ec2::{
+    Architecture, Bucket, Client, ImageQuery, Instance, InstanceState, InstanceTypeQuery, Keys, LaunchSpec,
+    Market, Meaning, Placement, Settings, Volume,
+};
 use serde_json::json;
 use tests::python;
 
@@ -163,5 +166,74 @@ async fn what_ec2_refuses_is_told_by_its_meaning() -> anyhow::Result<()> {
     };
     assert_eq!(error.meaning, Meaning::Invalid, "{error}");
     assert_eq!(error.code.as_deref(), Some("InvalidSubnetID.NotFound"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_operator_chooses_from_is_read() -> anyhow::Result<()> {
+    let moto = tokio::task::spawn_blocking(Moto::start).await??;
+    let client = moto.client().await?;
+
+    let regions = client.regions().await?;
+    assert!(regions.iter().any(|region| region.name == "us-east-1"), "{regions:?}");
+    let zones = client.zones().await?;
+    assert!(
+        zones.iter().any(|zone| zone.name == "us-east-1b" && zone.available && !zone.is_local),
+        "{zones:?}"
+    );
+
+    let types = client.instance_types(&InstanceTypeQuery::one("g4dn.xlarge")).await?;
+    let [kind] = types.as_slice() else { anyhow::bail!("not one type: {types:?}") };
+    assert_eq!(
+        (kind.vcpus, kind.memory_mib, kind.architectures.as_slice()),
+        (4, 16_384, &[Architecture::X86_64][..])
+    );
+    assert_eq!(kind.gpus.as_ref().map(|gpus| (gpus.count, gpus.name.as_str())), Some((1, "T4")));
+    assert!(kind.zones.contains("us-east-1b"), "{kind:?}");
+    let all = client.instance_types(&InstanceTypeQuery::All).await?;
+    assert!(all.len() > 300, "{} types", all.len());
+    assert!(client.instance_types(&InstanceTypeQuery::one("nonsense.large")).await?.is_empty());
+
+    let image = client.image("ami-12c6146b").await?.context("moto's own image")?;
+    assert!(image.available && !image.name.is_empty(), "{image:?}");
+    assert_eq!(client.image("ami-00000000000000000").await?, None);
+    assert_eq!(client.newest_image("no image is called so").await?, None);
+    let own = ImageQuery { owners: vec!["amazon".to_owned()], ..ImageQuery::default() };
+    assert!(client.images(&own).await?.iter().all(|image| !image.id.is_empty()));
+
+    let subnets = client.subnets().await?;
+    assert!(subnets.iter().any(|subnet| subnet.is_default && subnet.free_addresses > 0), "{subnets:?}");
+    let groups = client.security_groups().await?;
+    let default = groups.iter().find(|group| group.name == "default").context("the default group")?;
+    assert_eq!(default.vpc.as_deref(), Some(subnets[0].vpc.as_str()));
+    assert!(default.egress.iter().any(|rule| rule.takes_tcp(8790)), "{default:?}");
+    assert!(client.key_pairs().await?.is_empty());
+
+    let types = BTreeSet::from(["m5.large".to_owned()]);
+    let prices = client.spot_prices(&types).await?;
+    assert!(
+        prices.iter().all(|price| price.instance_type == "m5.large" && price.usd_per_hour > 0.0),
+        "{prices:?}"
+    );
+    let caller = client.caller().await?;
+    assert_eq!(caller.account, "123456789012");
+    // moto knows no quotas of EC2: what counts is that the question arrives and the answer has a meaning.
+    let quota = client.vcpu_quota(Bucket::Graphics, Market::OnDemand).await;
+    assert!(quota.as_ref().is_ok_and(|quota| *quota > 0) || quota.is_err_and(|error| error.code.is_some()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dry_run_is_answered_and_launches_nothing() -> anyhow::Result<()> {
+    let moto = tokio::task::spawn_blocking(Moto::start).await??;
+    let client = moto.client().await?;
+    client.may_launch(&launch("dry", Market::OnDemand, 1, "dry")).await?;
+    client.may_launch(&launch("dry", Market::Spot, 2, "dry-spot")).await?;
+    assert!(client.describe_by_tag(FLEET, "dry").await?.is_empty());
+    let ids = client.run_instances(&launch("wet", Market::OnDemand, 1, "wet")).await?;
+    client.may_terminate(&ids[0]).await?;
+    client.may_describe().await?;
+    let running = client.describe_by_tag(FLEET, "wet").await?;
+    assert!(matches!(running[0].state, InstanceState::Pending | InstanceState::Running));
     Ok(())
 }

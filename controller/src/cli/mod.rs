@@ -3,7 +3,9 @@
 
 mod demo;
 mod diff;
+mod doctor;
 mod export;
+pub(crate) mod iam_policy;
 mod import;
 mod plan;
 mod reload;
@@ -63,6 +65,10 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Have the running controller take its changed configuration, without a restart.
     Reload(reload::ReloadArgs),
+    /// Check everything that a run needs, before anything is spent.
+    Doctor(doctor::DoctorArgs),
+    /// Print the least IAM policy for a configuration.
+    IamPolicy(ConfigFile),
     /// Serve a ClearML and an EC2 on loopback, for trying things out.
     Sandbox(sandbox::SandboxArgs),
     /// Show the autoscaler at work on the sandbox: no account, no server.
@@ -135,6 +141,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::import(&args),
         Command::Diff(args) => diff::diff(&args).await,
         Command::Reload(args) => reload::reload(&args).await,
+        Command::Doctor(args) => doctor::doctor(&args).await,
+        Command::IamPolicy(file) => iam_policy::iam_policy(&file.config_file),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Sidecar(_) | Command::SandboxInstance(_) | Command::SandboxAgent(_) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ec2::{InstanceState, LaunchSpec, Meaning};
 use engine::ports::{Cloud, CloudError, CloudInstance, CloudState, Launch, Prepared};
@@ -10,10 +11,11 @@ use rand::Rng as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, InstanceProfile, Resource, Volume};
+use super::images::Images;
+use crate::config::{Config, ImageRef, InstanceProfile, Resource, Volume};
 
 const FLEET: &str = "clearml-autoscaler:fleet";
-const PREFIX: &str = "clearml-autoscaler:prefix";
+const PREFIX: &str = ec2::PREFIX_TAG;
 const RESOURCE: &str = "clearml-autoscaler:resource";
 const QUEUE: &str = "clearml-autoscaler:queue";
 const INTENT: &str = "clearml-autoscaler:intent";
@@ -48,12 +50,25 @@ pub struct LiveCloud {
     client: ec2::Client,
     fleet: FleetId,
     recipe: watch::Receiver<Arc<Recipe>>,
+    images: Images,
 }
 
 impl LiveCloud {
-    /// A fleet's view of EC2. Each launch is made by the recipe of its moment, and by that alone.
+    /// A fleet's view of EC2. Each launch is made by the recipe of its moment, and by that alone. Begins to
+    /// look up the images that the first recipe names; another's are looked up when a launch asks for them.
     pub fn new(client: ec2::Client, fleet: FleetId, recipe: watch::Receiver<Arc<Recipe>>) -> Self {
-        Self { client, fleet, recipe }
+        let config = Arc::clone(&recipe.borrow().config);
+        let names = config.resources.iter().filter_map(|resource| match &resource.ami_id {
+            ImageRef::Name(name) => Some(name.clone()),
+            ImageRef::Id(_) | ImageRef::Parameter(_) => None,
+        });
+        let images = Images::follow(client.clone(), names);
+        Self { client, fleet, recipe, images }
+    }
+
+    /// Resolves when the images' names have been looked up once, or after a while.
+    pub async fn settle(&self, patience: Duration) {
+        self.images.settle(patience).await;
     }
 
     fn tags(&self, config: &Config, resource: &Resource, launch: &Launch) -> BTreeMap<String, String> {
@@ -73,7 +88,8 @@ impl LiveCloud {
         tags
     }
 
-    fn spec(&self, launch: &Launch, secret: &[u8]) -> Result<LaunchSpec, String> {
+    /// The exact request that a launch leads to. No I/O.
+    pub(crate) fn spec(&self, launch: &Launch, secret: &[u8]) -> Result<LaunchSpec, String> {
         let recipe = self.recipe.borrow().clone();
         let config = &recipe.config;
         // Planned by a configuration that has just been replaced: the next pass plans by the new one.
@@ -99,7 +115,10 @@ impl LiveCloud {
             },
         });
         Ok(LaunchSpec {
-            image_id: Some(resource.ami_id.clone()),
+            image_id: Some(match &resource.ami_id {
+                ImageRef::Name(name) => self.images.id(name)?,
+                image @ (ImageRef::Id(_) | ImageRef::Parameter(_)) => image.to_string(),
+            }),
             instance_type: launch.offering.instance_type.to_string(),
             count: launch.count,
             token: launch.token.to_string(),
@@ -247,7 +266,8 @@ fn placement_of(tag: &str) -> Option<Placement> {
 mod tests {
     use std::path::Path;
 
-    use planner::SidecarMode;
+    use planner::{ClientToken, IntentId, SidecarMode};
+    use sandbox::ec2::{Ami, Ec2, Options};
 
     use super::*;
     use crate::config::Document;
@@ -271,13 +291,84 @@ mod tests {
             queue: "gpu".into(),
             offering: recipe("t4", "us-east-1a").policy.resources["t4"].offerings[0].clone(),
             count: 1,
-            token: planner::ClientToken::from("token"),
+            token: ClientToken::from("token"),
         };
         assert!(recipe("t4", "us-east-1a").offers(&launch));
         assert!(!recipe("t4", "us-east-1b").offers(&launch), "another place");
         assert!(!recipe("v100", "us-east-1a").offers(&launch), "another resource");
         let elsewhere = Launch { queue: "cpu".into(), ..launch };
         assert!(!recipe("t4", "us-east-1a").offers(&elsewhere), "another queue");
+    }
+
+    const TEXT: &str = "configurations: {resource_configurations: {gpu: {instance_type: g4dn.xlarge, ami_id: deep}}, \
+                        queues: {default: [[gpu, 1]]}}";
+
+    async fn cloud(sandbox: &Ec2) -> LiveCloud {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("aws_autoscaler.yaml");
+        std::fs::write(&file, TEXT).unwrap();
+        let config = Arc::new(crate::config::load(&file, &|_| None).unwrap());
+        let environment: BTreeMap<String, String> = sandbox.environment().into_iter().collect();
+        let keys = ec2::Keys {
+            key: environment["AWS_ACCESS_KEY_ID"].clone(),
+            secret: environment["AWS_SECRET_ACCESS_KEY"].clone().into(),
+            token: None,
+        };
+        let region = Some("us-east-1".to_owned());
+        let settings = ec2::Settings { region, endpoint: Some(sandbox.url()), keys: Some(keys) };
+        let client = ec2::Client::connect(settings).await.unwrap();
+        let fleet = FleetId("f".to_owned());
+        let policy = Arc::new(config.policy(fleet.clone(), SidecarMode::Required, |_| None));
+        let recipe = Recipe { config, policy, user_data: Box::new(|_, _, _| Ok(String::new())) };
+        let cloud = LiveCloud::new(client, fleet, watch::channel(Arc::new(recipe)).1);
+        cloud.settle(Duration::from_secs(30)).await;
+        cloud
+    }
+
+    fn launch(token: &str) -> Launch {
+        let offering = Offering {
+            instance_type: "g4dn.xlarge".into(),
+            placement: Placement::Any,
+            market: Market::OnDemand,
+        };
+        let token = ClientToken::from(token);
+        Launch {
+            intent: IntentId::from("1-1"),
+            resource: "gpu".into(),
+            queue: "default".into(),
+            offering,
+            count: 1,
+            token,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_launch_by_name_asks_for_the_same_image_again_whatever_the_name_stands_for_by_then() {
+        let mut options = Options { other_images: None, ..Options::default() };
+        options.amis.insert("ami-00000000000000001".into(), Ami::named("deep"));
+        let sandbox = Ec2::start(options).await.unwrap();
+        let before = cloud(&sandbox).await;
+        let prepared = before.prepare(&launch("t-1")).unwrap();
+        let first = before.launch(&prepared).await.unwrap();
+        sandbox.configure(|options| {
+            let newer = Ami { created: "2026-06-01T00:00:00.000Z".into(), ..Ami::named("deep") };
+            options.amis.insert("ami-00000000000000002".into(), newer);
+        });
+        let after = cloud(&sandbox).await;
+        assert_eq!(after.launch(&prepared).await.unwrap(), first, "the journalled request is the same one");
+        after.launch(&after.prepare(&launch("t-2")).unwrap()).await.unwrap();
+        let asked: Vec<String> =
+            sandbox.calls_of("RunInstances").iter().map(|call| call.params["ImageId"].clone()).collect();
+        assert_eq!(asked, ["ami-00000000000000001", "ami-00000000000000001", "ami-00000000000000002"]);
+        assert_eq!(sandbox.counts().launched, 2);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_stands_for_nothing_is_told_before_anything_is_written_down() {
+        let sandbox = Ec2::start(Options { other_images: None, ..Options::default() }).await.unwrap();
+        let error = cloud(&sandbox).await.prepare(&launch("t-1")).unwrap_err();
+        assert!(matches!(&error, CloudError::Invalid(text) if text.contains("'deep'")), "{error}");
+        assert!(sandbox.calls_of("RunInstances").is_empty());
     }
 
     #[test]

@@ -17,13 +17,13 @@ use crate::config::{self, Config, Resource};
 use crate::gateway::BootScripts;
 
 /// Agents' setups by resource, of one configuration.
-pub(super) struct AgentSetups {
+pub(crate) struct AgentSetups {
     config: Arc<Config>,
     common: AgentSetup,
 }
 
 impl AgentSetups {
-    pub(super) fn new(config: Arc<Config>, settings: &config::clearml::Settings) -> Self {
+    pub(crate) fn new(config: Arc<Config>, settings: &config::clearml::Settings) -> Self {
         let AgentAddresses { api, web, files } = agent_addresses(&config, settings);
         let (access_key, secret_key, auth_token) = match &settings.credentials {
             Credentials::Keys { access, secret } => {
@@ -50,7 +50,7 @@ impl AgentSetups {
     }
 
     /// The setup of a resource's agents.
-    pub(super) fn of(&self, resource: &Resource) -> AgentSetup {
+    pub(crate) fn of(&self, resource: &Resource) -> AgentSetup {
         AgentSetup { cpu_only: resource.cpu_only, ..self.common.clone() }
     }
 
@@ -63,7 +63,7 @@ impl AgentSetups {
 
 /// The setups in force, and those that launches of before were made with: an instance boots by the
 /// configuration that launched it, whatever came meanwhile.
-pub(super) struct Setups {
+pub(crate) struct Setups {
     current: Mutex<Arc<AgentSetups>>,
     launched: Mutex<BTreeMap<IntentId, Launched>>,
     fleet: OnceLock<watch::Receiver<Arc<Published>>>,
@@ -75,7 +75,7 @@ struct Launched {
 }
 
 impl Setups {
-    pub(super) fn new(current: Arc<AgentSetups>) -> Self {
+    pub(crate) fn new(current: Arc<AgentSetups>) -> Self {
         Self { current: Mutex::new(current), launched: Mutex::default(), fleet: OnceLock::new() }
     }
 
@@ -94,7 +94,7 @@ impl Setups {
     }
 
     /// Which instance is of which resource is known to the loop alone.
-    pub(super) fn follow(&self, fleet: watch::Receiver<Arc<Published>>) {
+    pub(crate) fn follow(&self, fleet: watch::Receiver<Arc<Published>>) {
         // A second call would mean a second loop; the first one stays.
         let _ = self.fleet.set(fleet);
     }

@@ -1,9 +1,9 @@
 //! Being a service: one run per worker prefix.
 
-mod artifacts;
+pub(crate) mod artifacts;
 mod assembly;
-mod boot_scripts;
-mod fleet;
+pub(crate) mod boot_scripts;
+pub(crate) mod fleet;
 mod input;
 pub mod lease;
 mod reload;

@@ -35,6 +35,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// A sidecar may be slow to answer, ClearML and EC2 to be read afresh.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(180);
+/// Image names that are not looked up by then are looked up while the loop runs.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// The loop is given this long to finish the calls that it has in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -100,9 +102,11 @@ impl Service {
         let (in_force, views) = InForce::new(parts, Arc::clone(&launches), silent_idle_limit);
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
+        let cloud = LiveCloud::new(ec2.clone(), fleet.clone(), views.recipe);
+        cloud.settle(IMAGE_PATIENCE).await;
         let ports = Ports {
             clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone())),
-            cloud: Arc::new(LiveCloud::new(ec2.clone(), fleet.clone(), views.recipe)),
+            cloud: Arc::new(cloud),
             sessions,
             journal: Arc::clone(&store),
             clock,
