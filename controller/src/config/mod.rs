@@ -3,11 +3,16 @@
 //!
 //! [`load`] reads a file into a [`Config`] that nothing later needs to doubt, or reports every fault at
 //! once: file, position, key path, what is wrong, what is allowed. No secret is ever in a message.
+//! A [`Document`] is the same configuration before anything was judged, be it of a file or of a task.
 
 mod aws;
 mod budget;
 pub mod clearml;
+mod difference;
+mod document;
 mod faults;
+mod fixed;
+mod json;
 mod places;
 mod policy;
 mod read;
@@ -17,6 +22,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod values;
+mod variables;
 mod yaml;
 
 use std::net::SocketAddr;
@@ -26,8 +32,11 @@ use std::time::Duration;
 use planner::{InstanceType, Market, Placement, Pool, ResourceName};
 use secrecy::SecretString;
 
-pub use faults::{Fault, Faults};
+pub use difference::{Change, Sealed, Shown};
+pub use document::{Document, create_private, write_private, write_private_text};
+pub use faults::{Fault, Faults, task_origin};
 pub use policy::USER_DATA_LIMIT;
+pub use variables::Variables;
 
 /// Everything that the file says, validated, with defaults filled in. Debug shows no secret.
 #[derive(Clone, Debug)]
@@ -232,6 +241,21 @@ impl Config {
 /// # Errors
 /// Every fault of the file, in its order.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    load_written(path, env).map(|(_, config)| config)
+}
+
+/// Reads a configuration file, YAML or JSON, and keeps what stands in it beside what it means.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_written(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<(Document, Config), Faults> {
     let text = values::read_file(path)?;
-    read::parse(path, &text, env)
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        let document = Document::from_json(path, &text)?;
+        let config = document.check(path, env)?;
+        return Ok((document, config));
+    }
+    // From the text itself, so that a fault has its line.
+    let config = read::parse(path, &text, env)?;
+    Ok((Document::from_yaml(path, &text)?, config))
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use planner::{FleetId, Offering, Policy, ResourceName, SidecarMode};
 
-use super::faults::{Fault, Faults};
+use super::faults::{Fault, Faults, located};
+use super::yaml::shown;
 use super::{Config, Resource, SidecarSetting};
 
 /// EC2 takes no more user data, in bytes before base64.
@@ -67,9 +68,9 @@ impl Config {
             (size > USER_DATA_LIMIT).then(|| Fault {
                 file: self.file.clone(),
                 at: None,
-                key: format!(
-                    "configurations.resource_configurations.{}",
-                    super::yaml::shown(&resource.name.0)
+                key: located(
+                    &self.file,
+                    &format!("configurations.resource_configurations.{}", shown(&resource.name.0)),
                 ),
                 message: format!("its user data is {size} bytes long; EC2 takes at most {USER_DATA_LIMIT}"),
             })

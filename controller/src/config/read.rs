@@ -46,14 +46,27 @@ const NOT_YET: [&str; 11] = [
 /// Reads the text of a configuration file.
 pub(super) fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
     let findings = Findings::new(path);
-    let root = match yaml::parse(text, &mut |at, key, message| findings.fault(at, key, message)) {
-        Ok(Some(root)) if !root.is_absent() => root,
-        Ok(_) => {
-            return Err(Faults::whole_file(path, "is empty; it must hold hyper_params and configurations"));
-        }
-        Err(malformed) => return Err(Faults::one(path, malformed.at, malformed.message)),
-    };
-    let config = Section::root(&root, &findings).and_then(|root| document(path, &root, &findings, env));
+    let root = tree(path, text, &findings)?;
+    validate(path, &root, findings, env)
+}
+
+/// The text of a file as a tree.
+pub(super) fn tree(path: &Path, text: &str, findings: &Findings) -> Result<yaml::Node, Faults> {
+    match yaml::parse(text, &mut |at, key, message| findings.fault(at, key, message)) {
+        Ok(Some(root)) if !root.is_absent() => Ok(root),
+        Ok(_) => Err(Faults::whole_file(path, "is empty; it must hold hyper_params and configurations")),
+        Err(malformed) => Err(Faults::one(path, malformed.at, malformed.message)),
+    }
+}
+
+/// Reads the tree of a configuration, wherever it came from.
+pub(super) fn validate(
+    path: &Path,
+    root: &yaml::Node,
+    findings: Findings,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
+    let config = Section::root(root, &findings).and_then(|root| document(path, &root, &findings, env));
     let warnings = findings.settle()?;
     // Without a fault there is a configuration; the other arm can't be reached, and says so politely.
     let config = config.ok_or_else(|| Faults::whole_file(path, "cannot be read"))?;
