@@ -10,3 +10,4 @@ mod http;
 pub mod journal;
 pub mod live;
 pub mod service;
+pub mod wizard;

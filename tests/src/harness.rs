@@ -252,7 +252,7 @@ fn end_of(text: &str) -> String {
 }
 
 /// Beside the tests' own directory.
-fn controller_executable() -> anyhow::Result<PathBuf> {
+pub fn controller_executable() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe().context("find this test's executable")?;
     let executable = me.ancestors().nth(2).context("the target directory")?.join("controller");
     ensure!(
