@@ -188,7 +188,8 @@ async fn the_documents_dialogue_word_by_word_and_a_file_that_the_script_takes() 
     let shown = person.contents();
     let mut rest = shown.as_str();
     for words in DIALOGUE {
-        let at = rest.find(words).with_context(|| format!("{words:?} is not there, in its order, in\n{shown}"))?;
+        let at =
+            rest.find(words).with_context(|| format!("{words:?} is not there, in its order, in\n{shown}"))?;
         rest = &rest[at + words.len()..];
     }
     for secret in ["wJalrXUtnFEMI-secret", "hunter two"] {
@@ -302,7 +303,12 @@ fn nonsense_at_every_prompt_is_explained_and_asked_again() -> anyhow::Result<()>
     person.answer(DIALOGUE[6], "")?;
     person.prompted(DIALOGUE[6])?;
     person.answer(DIALOGUE[6], "pass")?;
-    wrong(&mut person, DIALOGUE[8], "--gpus all", "must be an image's name".replace("must", "Must").as_str())?;
+    wrong(
+        &mut person,
+        DIALOGUE[8],
+        "--gpus all",
+        "must be an image's name".replace("must", "Must").as_str(),
+    )?;
     person.answer(DIALOGUE[8], "none")?;
 
     wrong(&mut person, DIALOGUE[10], "big", "Must be an instance type such as g4dn.4xlarge, not 'big'")?;
@@ -310,9 +316,19 @@ fn nonsense_at_every_prompt_is_explained_and_asked_again() -> anyhow::Result<()>
     person.answer("CPU only? [y/N]:", "")?;
     wrong(&mut person, DIALOGUE[11], "maybe", "Must be y or n")?;
     person.answer(DIALOGUE[11], "")?;
-    wrong(&mut person, DIALOGUE[12], "eu-west-1a", "'eu-west-1a' is not in cloud_credentials_region 'us-east-1'")?;
+    wrong(
+        &mut person,
+        DIALOGUE[12],
+        "eu-west-1a",
+        "'eu-west-1a' is not in cloud_credentials_region 'us-east-1'",
+    )?;
     person.answer(DIALOGUE[12], "")?;
-    wrong(&mut person, "default subnet) []:", "sub-1", "Must be an id that begins with subnet-, not 'sub-1'")?;
+    wrong(
+        &mut person,
+        "default subnet) []:",
+        "sub-1",
+        "Must be an id that begins with subnet-, not 'sub-1'",
+    )?;
     person.answer("default subnet) []:", "")?;
     wrong(&mut person, DIALOGUE[13], "ami-", "'ami-'")?;
     person.answer(DIALOGUE[13], "")?;
@@ -425,7 +441,9 @@ fn a_typo_is_corrected_on_the_line_and_on_the_last_page() -> anyhow::Result<()> 
 
 #[test]
 fn ctrl_c_and_ctrl_d_leave_no_file_and_a_sane_terminal() -> anyhow::Result<()> {
-    for (term, key) in [("xterm-256color", "\x03"), ("xterm-256color", "\x04"), ("dumb", "\x03"), ("dumb", "\x04")] {
+    for (term, key) in
+        [("xterm-256color", "\x03"), ("xterm-256color", "\x04"), ("dumb", "\x03"), ("dumb", "\x04")]
+    {
         for prompts in 0..3 {
             let desk = Desk::new()?;
             let mut person = desk.sit_down(&["--run"], term)?;
@@ -530,12 +548,22 @@ fn every_prompt_has_its_flag() -> anyhow::Result<()> {
     let pools: Vec<String> =
         config.pools.iter().map(|p| format!("{}={}:{}", p.queue.0, p.resource.0, p.maximum)).collect();
     ensure!(pools == ["first=t4:3", "first=cpu:1", "second=t4_second:2"], "{pools:?}");
-    for words in ["from a file", "echo two", "agent.x = 1", "eu-west-1a", "here.example.com:8791", "team=vision, owner=me"] {
+    for words in [
+        "from a file",
+        "echo two",
+        "agent.x = 1",
+        "eu-west-1a",
+        "here.example.com:8791",
+        "team=vision, owner=me",
+    ] {
         ensure!(text.contains(words), "{words} in\n{text}");
     }
     let cpu = config.resources.iter().find(|resource| resource.name.0 == "cpu").context("cpu")?;
     ensure!(cpu.cpu_only && cpu.ebs.is_none(), "{cpu:?}");
-    ensure!(text.contains("resolve:ssm:/aws/service/deeplearning"), "an image that exists in every region:\n{text}");
+    ensure!(
+        text.contains("resolve:ssm:/aws/service/deeplearning"),
+        "an image that exists in every region:\n{text}"
+    );
 
     // Once more: what stands is loaded, one flag changes one thing.
     let (code, told) = desk.unattended(&["--max-idle-time-min=25"])?;

@@ -66,6 +66,8 @@ impl fmt::Debug for Keys {
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) sdk: aws_sdk_ec2::Client,
+    pub(crate) sts: aws_sdk_sts::Client,
+    pub(crate) quotas: aws_sdk_servicequotas::Client,
     region: String,
 }
 
@@ -83,9 +85,13 @@ impl Client {
             return Err(Error::new(Meaning::Invalid, CONNECT, message));
         };
         check_credentials(&config).await?;
-        let config =
-            aws_sdk_ec2::config::Builder::from(&config).retry_classifier(NoCapacityIsAnAnswer).build();
-        Ok(Self { sdk: aws_sdk_ec2::Client::from_conf(config), region })
+        let ec2 = aws_sdk_ec2::config::Builder::from(&config).retry_classifier(NoCapacityIsAnAnswer).build();
+        Ok(Self {
+            sdk: aws_sdk_ec2::Client::from_conf(ec2),
+            sts: aws_sdk_sts::Client::new(&config),
+            quotas: aws_sdk_servicequotas::Client::new(&config),
+            region,
+        })
     }
 
     /// The region in use.

@@ -68,6 +68,7 @@ const DENIED: &[&str] = &[
     "AccessDenied",
     "AccessDeniedException",
     "AuthFailure",
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
     "Blocked",
     "ExpiredToken",
     "ExpiredTokenException",

@@ -2,6 +2,8 @@
 //! corrected, 3 where no controller answers, 1 for everything else that failed.
 
 mod demo;
+mod doctor;
+pub(crate) mod iam_policy;
 mod plan;
 mod render;
 mod run;
@@ -52,6 +54,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Show the pools, the instances and why nothing else is done.
     Status(status::StatusArgs),
+    /// Check everything that a run needs, before anything is spent.
+    Doctor(doctor::DoctorArgs),
+    /// Print the least IAM policy for a configuration.
+    IamPolicy(ConfigFile),
     /// Serve a ClearML and an EC2 on loopback, for trying things out.
     Sandbox(sandbox::SandboxArgs),
     /// Show the autoscaler at work on the sandbox: no account, no server.
@@ -128,6 +134,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(file) => run::run(&file.config_file).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Status(args) => status::status(&args).await,
+        Command::Doctor(args) => doctor::doctor(&args).await,
+        Command::IamPolicy(file) => iam_policy::iam_policy(&file.config_file),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Sidecar(_) | Command::SandboxInstance(_) | Command::SandboxAgent(_) => {

@@ -1,19 +1,22 @@
 //! `controller` without a subcommand is the script that it stands in for: the wizard, then `--run` or `--remote`.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{ArgMatches, Args};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{BadInput, DEFAULT_CONFIG_FILE, env, print, run};
 use crate::config::Document;
 use crate::wizard::{
-    AsFound, Choices, Given, GivenPool, GivenResource, NoChoices, Person, Screen, Setup, Stop, configure,
+    AsFound, AwsChoices, Choices, Given, GivenPool, GivenResource, Person, Screen, Setup, Stop, configure,
 };
 
 /// As the shell tells that Ctrl-C ended a program; Ctrl-D at a prompt is no different.
@@ -125,7 +128,7 @@ impl FromStr for Secret {
 pub(crate) struct Chosen {
     /// The configuration, sound and saved.
     pub(crate) document: Document,
-    /// Where it is saved.
+    /// Where the configuration is saved.
     pub(crate) file: PathBuf,
     /// What is done with it.
     pub(crate) mode: Mode,
@@ -183,7 +186,8 @@ pub(crate) async fn script(args: ScriptArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn begin(chosen: Chosen) -> anyhow::Result<ExitCode> {
-    let Chosen { document: _, file, mode } = chosen;
+    let Chosen { document, file, mode } = chosen;
+    tracing::debug!(?document, "configured");
     match mode {
         Mode::Run => run::run(&file).await,
         Mode::Remote { queue } => {
@@ -205,8 +209,9 @@ async fn ask(file: PathBuf, given: Given) -> anyhow::Result<Asked> {
     // However the thread is left, the terminal is as it was.
     let _terminal = AsFound::of_stdin();
     let (tell, told) = oneshot::channel();
+    let runtime = Handle::current();
     let work = move || {
-        let _ = tell.send(work(file, given));
+        let _ = tell.send(work(file, &given, &runtime));
     };
     std::thread::Builder::new().name("wizard".to_owned()).spawn(work).context("start the wizard")?;
     let outcome = tokio::select! {
@@ -225,11 +230,14 @@ async fn ask(file: PathBuf, given: Given) -> anyhow::Result<Asked> {
     }
 }
 
-fn work(file: PathBuf, given: Given) -> Result<Document, Stop> {
+fn work(file: PathBuf, given: &Given, runtime: &Handle) -> Result<Document, Stop> {
     let mut screen = Screen::open().map_err(Stop::Terminal)?;
     let person = screen.as_mut().map(|screen| screen as &mut dyn Person);
-    let connect = |_: &Document| -> Box<dyn Choices> { Box::new(NoChoices) };
-    configure(Setup { given: &given, file, person, connect: &connect, env: &env })
+    let unreachable = Rc::new(Cell::new(false));
+    let connect = |document: &Document| -> Box<dyn Choices> {
+        Box::new(AwsChoices::of(document, runtime.clone(), Rc::clone(&unreachable), &env))
+    };
+    configure(Setup { given, file, person, connect: &connect, env: &env })
 }
 
 #[allow(clippy::print_stderr, reason = "the command line's own output")]

@@ -12,9 +12,11 @@ mod difference;
 mod document;
 mod faults;
 mod fixed;
+mod image;
 mod json;
 mod places;
 mod policy;
+mod prices;
 mod read;
 mod resources;
 mod section;
@@ -35,7 +37,9 @@ use secrecy::SecretString;
 pub use difference::{Change, Sealed, Shown};
 pub use document::{Document, create_private, write_private, write_private_text};
 pub use faults::{Fault, Faults, task_origin};
+pub use image::ImageRef;
 pub use policy::USER_DATA_LIMIT;
+pub use prices::{PriceEntry, PriceFile};
 pub(crate) use section::nearest;
 pub use variables::Variables;
 
@@ -79,6 +83,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where `sidecar-x86_64` and `sidecar-aarch64` lie. `None`: beside the controller's executable.
     pub sidecar_dir: Option<PathBuf>,
+    /// `prices_file`, absolute. It is read by [`PriceFile::load`].
+    pub prices_file: Option<PathBuf>,
     /// `resource_configurations`, in the file's order.
     pub resources: Vec<Resource>,
     /// `queues`, queue by queue and pool by pool in the file's order.
@@ -175,8 +181,8 @@ pub struct Resource {
     pub market: Market,
     /// `subnet_id`, else `availability_zone`, else AWS chooses.
     pub placement: Placement,
-    /// `ami_id`: `ami-...` or `resolve:ssm:...`.
-    pub ami_id: String,
+    /// `ami_id`.
+    pub ami_id: ImageRef,
     /// The volume that is mapped, if `ebs_device_name` names a device.
     pub ebs: Option<Ebs>,
     /// `key_name`.

@@ -71,7 +71,7 @@ pub(super) fn server(hyper: &Section<'_>, key: &'static str) -> Option<String> {
     Some(url.trim_end_matches('/').to_owned())
 }
 
-/// A directory: absolute, below home with `~/`, or beside the file.
+/// A directory or a file: absolute, below home with `~/`, or beside the configuration.
 pub(super) fn directory(
     hyper: &Section<'_>,
     key: &'static str,

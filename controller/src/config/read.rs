@@ -29,11 +29,10 @@ mod default {
 }
 
 /// Keys that the schema has and this version does not implement.
-const NOT_YET: [&str; 11] = [
+const NOT_YET: [&str; 10] = [
     "max_hourly_cost",
     "max_daily_cost",
     "max_monthly_cost",
-    "prices_file",
     "spot_fallback_after_min",
     "spot_blackout_min",
     "docker_mode",
@@ -119,6 +118,7 @@ fn document(
         sidecar: sidecar(&hyper),
         state_dir: places::state_dir(&hyper, file, &prefix, env),
         sidecar_dir: places::directory(&hyper, "sidecar_dir", file, env),
+        prices_file: places::directory(&hyper, "prices_file", file, env),
         prefix,
         tags,
         resources: read.resources,

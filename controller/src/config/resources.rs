@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::section::Section;
 use super::yaml::{Entry, Kind, quoted, shown};
-use super::{Ebs, Resource, Tag, Volume, tags};
+use super::{Ebs, ImageRef, Resource, Tag, Volume, tags};
 
 /// Names end up in worker ids, tags and paths.
 const NAME_LIMIT: usize = 64;
@@ -73,7 +73,7 @@ fn resource(section: &Section<'_>, entry: &Entry, general: &General<'_>) -> Opti
         section.checked_text(key, check)
     };
     let instance_type = required("instance_type", check_type, "g4dn.4xlarge");
-    let ami_id = required("ami_id", check_ami, "ami-0123456789abcdef0");
+    let ami_id = required("ami_id", |text| ImageRef::parse(text).map(drop), "ami-0123456789abcdef0");
     let market = if section.flag("is_spot") { Market::Spot } else { Market::OnDemand };
     section.not_yet(&NOT_YET);
     let placement = placement(section, general.region);
@@ -94,7 +94,7 @@ fn resource(section: &Section<'_>, entry: &Entry, general: &General<'_>) -> Opti
         instance_type: InstanceType(instance_type?),
         market,
         placement,
-        ami_id: ami_id?,
+        ami_id: ImageRef::parse(&ami_id?).ok()?,
         ebs,
         key_name,
         security_group_ids,
@@ -231,14 +231,6 @@ fn check_type(name: &str) -> Result<(), String> {
         Some((family, size)) if clean && !family.is_empty() && !size.is_empty() => Ok(()),
         Some(_) | None => Err(format!("must be an instance type such as g4dn.4xlarge, not {}", quoted(name))),
     }
-}
-
-fn check_ami(id: &str) -> Result<(), String> {
-    let parameter = id.strip_prefix("resolve:ssm:").is_some_and(|path| !path.is_empty());
-    if parameter || check_id(id, "ami-").is_ok() {
-        return Ok(());
-    }
-    Err(format!("must be an AMI's id, ami-..., or resolve:ssm:PARAMETER, not {}", quoted(id)))
 }
 
 fn check_zone(zone: &str, region: Option<&str>) -> Result<(), String> {

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ec2::{InstanceState, LaunchSpec, Meaning};
 use engine::ports::{Cloud, CloudError, CloudInstance, CloudState, Launch, Prepared};
 use planner::{FleetId, InstanceId, InstanceType, Market, Offering, Placement, Time};
 use rand::Rng as _;
 
-use crate::config::{Config, InstanceProfile, Resource, Volume};
+use super::images::Images;
+use crate::config::{Config, ImageRef, InstanceProfile, Resource, Volume};
 
 const FLEET: &str = "clearml-autoscaler:fleet";
-const PREFIX: &str = "clearml-autoscaler:prefix";
+const PREFIX: &str = ec2::PREFIX_TAG;
 const RESOURCE: &str = "clearml-autoscaler:resource";
 const QUEUE: &str = "clearml-autoscaler:queue";
 const INTENT: &str = "clearml-autoscaler:intent";
@@ -27,12 +29,23 @@ pub struct LiveCloud {
     config: Arc<Config>,
     fleet: FleetId,
     user_data: UserData,
+    images: Images,
 }
 
 impl LiveCloud {
-    /// A fleet's view of EC2.
+    /// A fleet's view of EC2. Begins to look up the images that the configuration names.
     pub fn new(client: ec2::Client, config: Arc<Config>, fleet: FleetId, user_data: UserData) -> Self {
-        Self { client, config, fleet, user_data }
+        let names = config.resources.iter().filter_map(|resource| match &resource.ami_id {
+            ImageRef::Name(name) => Some(name.clone()),
+            ImageRef::Id(_) | ImageRef::Parameter(_) => None,
+        });
+        let images = Images::follow(client.clone(), names);
+        Self { client, config, fleet, user_data, images }
+    }
+
+    /// Resolves when the images' names have been looked up once, or after a while.
+    pub async fn settle(&self, patience: Duration) {
+        self.images.settle(patience).await;
     }
 
     fn tags(&self, resource: &Resource, launch: &Launch) -> BTreeMap<String, String> {
@@ -53,7 +66,8 @@ impl LiveCloud {
         tags
     }
 
-    fn spec(&self, launch: &Launch, secret: &[u8]) -> Result<LaunchSpec, String> {
+    /// The exact request that a launch leads to. No I/O.
+    pub(crate) fn spec(&self, launch: &Launch, secret: &[u8]) -> Result<LaunchSpec, String> {
         let resource = self
             .config
             .resource(&launch.resource)
@@ -73,7 +87,10 @@ impl LiveCloud {
             },
         });
         Ok(LaunchSpec {
-            image_id: Some(resource.ami_id.clone()),
+            image_id: Some(match &resource.ami_id {
+                ImageRef::Name(name) => self.images.id(name)?,
+                image @ (ImageRef::Id(_) | ImageRef::Parameter(_)) => image.to_string(),
+            }),
             instance_type: launch.offering.instance_type.to_string(),
             count: launch.count,
             token: launch.token.to_string(),

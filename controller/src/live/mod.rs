@@ -3,7 +3,9 @@
 mod clearml;
 mod clock;
 mod cloud;
+mod images;
 
 pub use self::clearml::LiveClearMl;
 pub use clock::LiveClock;
 pub use cloud::{LiveCloud, UserData};
+pub use images::{Finder, Images};

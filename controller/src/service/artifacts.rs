@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::gateway::{Arch, Artifacts};
 
 /// `sidecar_dir`, or where this executable lies.
-pub(super) fn sidecar_dir(config: &Config) -> anyhow::Result<PathBuf> {
+pub(crate) fn sidecar_dir(config: &Config) -> anyhow::Result<PathBuf> {
     if let Some(dir) = &config.sidecar_dir {
         return Ok(dir.clone());
     }
@@ -30,7 +30,8 @@ pub(super) fn missing_sidecars(
     missing.collect()
 }
 
-fn remedy(arch: Arch, dir: &Path) -> String {
+/// How to make a sidecar that is missing.
+pub(crate) fn remedy(arch: Arch, dir: &Path) -> String {
     let build = match arch {
         Arch::X86_64 => "cargo build --profile tiny --bin sidecar, then copy target/tiny/sidecar there",
         Arch::Aarch64 => {
@@ -42,7 +43,7 @@ fn remedy(arch: Arch, dir: &Path) -> String {
 }
 
 /// By EC2's naming: a `g` behind the generation's number is a Graviton.
-fn architecture(instance_type: &InstanceType) -> Arch {
+pub(crate) fn architecture(instance_type: &InstanceType) -> Arch {
     let family = instance_type.as_str().split('.').next().unwrap_or_default();
     let attributes = family.trim_start_matches(|c: char| c.is_ascii_alphabetic());
     if family == "a1" || attributes.trim_start_matches(|c: char| c.is_ascii_digit()).contains('g') {

@@ -15,14 +15,14 @@ use crate::config::{self, Config, Resource};
 use crate::gateway::BootScripts;
 
 /// Agents' setups by resource.
-pub(super) struct AgentSetups {
+pub(crate) struct AgentSetups {
     config: Arc<Config>,
     common: AgentSetup,
     fleet: OnceLock<watch::Receiver<Arc<Published>>>,
 }
 
 impl AgentSetups {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: Arc<Config>,
         settings: &config::clearml::Settings,
         addresses: AgentAddresses,
@@ -53,12 +53,12 @@ impl AgentSetups {
     }
 
     /// The setup of a resource's agents.
-    pub(super) fn of(&self, resource: &Resource) -> AgentSetup {
+    pub(crate) fn of(&self, resource: &Resource) -> AgentSetup {
         AgentSetup { cpu_only: resource.cpu_only, ..self.common.clone() }
     }
 
     /// Which instance is of which resource is known to the loop alone.
-    pub(super) fn follow(&self, fleet: watch::Receiver<Arc<Published>>) {
+    pub(crate) fn follow(&self, fleet: watch::Receiver<Arc<Published>>) {
         // A second call would mean a second loop; the first one stays.
         let _ = self.fleet.set(fleet);
     }

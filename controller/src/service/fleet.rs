@@ -21,7 +21,7 @@ const IMDS_PATIENCE: Duration = Duration::from_secs(1);
 const IMDS: &str = "http://169.254.169.254";
 
 /// Whose rights EC2 is asked with, and where.
-pub(super) fn ec2_settings(
+pub(crate) fn ec2_settings(
     config: &Config,
     endpoint: Option<String>,
     keys: Option<ec2::Keys>,
@@ -38,14 +38,15 @@ pub(super) fn ec2_settings(
 }
 
 /// ClearML's servers, as instances reach them; an empty one is not known.
-pub(super) struct AgentAddresses {
-    pub(super) api: String,
-    pub(super) web: String,
-    pub(super) files: String,
+#[derive(Clone)]
+pub(crate) struct AgentAddresses {
+    pub(crate) api: String,
+    pub(crate) web: String,
+    pub(crate) files: String,
 }
 
 /// `agent_*_server` where they are set, else the controller's own.
-pub(super) fn agent_addresses(config: &Config, settings: &config::clearml::Settings) -> AgentAddresses {
+pub(crate) fn agent_addresses(config: &Config, settings: &config::clearml::Settings) -> AgentAddresses {
     let config::AgentServers { api, web, files } = config.agent_servers.clone();
     AgentAddresses {
         api: api.unwrap_or_else(|| settings.api_server.to_string()),
@@ -56,7 +57,7 @@ pub(super) fn agent_addresses(config: &Config, settings: &config::clearml::Setti
 
 /// How instances reach the gateway.
 #[derive(Clone, Debug)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     host: String,
     /// `None`: the port that the gateway listens on.
     port: Option<u16>,
@@ -67,7 +68,7 @@ impl Reach {
     ///
     /// # Errors
     /// If sidecars are required and nothing says how.
-    pub(super) fn of(
+    pub(crate) fn of(
         config: &Config,
         mode: SidecarMode,
         own: Option<IpAddr>,
@@ -87,9 +88,19 @@ impl Reach {
         }
     }
 
+    /// The host that instances dial.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port that instances dial, of a gateway that listens on this port.
+    pub(crate) fn port(&self, listening: u16) -> u16 {
+        self.port.unwrap_or(listening)
+    }
+
     /// `https://HOST:PORT`, of a gateway that listens on this port.
-    fn url(&self, listening: u16) -> String {
-        let port = self.port.unwrap_or(listening);
+    pub(crate) fn url(&self, listening: u16) -> String {
+        let port = self.port(listening);
         if self.host.contains(':') {
             format!("https://[{}]:{port}", self.host)
         } else {
@@ -99,7 +110,7 @@ impl Reach {
 }
 
 /// The private address of the EC2 instance that this runs on; `None` elsewhere.
-pub(super) async fn runs_on_ec2() -> Option<IpAddr> {
+pub(crate) async fn runs_on_ec2() -> Option<IpAddr> {
     let base = std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|_| IMDS.to_owned());
     let client = http::client(IMDS_PATIENCE).build().ok()?;
     let mut lifetime = HeaderMap::new();
@@ -119,7 +130,7 @@ pub(super) async fn runs_on_ec2() -> Option<IpAddr> {
 ///
 /// # Errors
 /// All resources whose user data EC2 would not take.
-pub(super) fn user_data(
+pub(crate) fn user_data(
     config: &Arc<Config>,
     setups: &Arc<AgentSetups>,
     gateway: Option<(&Gateway, &Reach)>,

@@ -1,8 +1,8 @@
 //! Being a service: one run per worker prefix.
 
-mod artifacts;
-mod boot_scripts;
-mod fleet;
+pub(crate) mod artifacts;
+pub(crate) mod boot_scripts;
+pub(crate) mod fleet;
 pub mod lease;
 mod run;
 

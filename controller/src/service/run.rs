@@ -31,6 +31,8 @@ const WORKERS_INTERVAL: Duration = Duration::from_secs(10);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Between two looks at the lease.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// Image names that are not looked up by then are looked up while the loop runs.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// The loop is given this long to finish the calls that it has in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -127,14 +129,12 @@ impl Service {
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
         let policy: Policy = config.policy(fleet.clone(), *mode, |resource| blocked.get(resource).cloned());
+        let user_data = user_data(config, setups, gateway.as_ref().zip(reach.as_ref()))?;
+        let cloud = LiveCloud::new(ec2.clone(), Arc::clone(config), fleet.clone(), user_data);
+        cloud.settle(IMAGE_PATIENCE).await;
         let ports = Ports {
             clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone())),
-            cloud: Arc::new(LiveCloud::new(
-                ec2.clone(),
-                Arc::clone(config),
-                fleet.clone(),
-                user_data(config, setups, gateway.as_ref().zip(reach.as_ref()))?,
-            )),
+            cloud: Arc::new(cloud),
             sessions,
             journal: Arc::clone(&store),
             clock,

@@ -114,7 +114,8 @@ impl Wizard<'_> {
         if !temporary && self.given.session_token.is_none() {
             return Ok(());
         }
-        self.talk.say("  These keys are temporary: the auto-scaler can work until they expire, not longer.")?;
+        self.talk
+            .say("  These keys are temporary: the auto-scaler can work until they expire, not longer.")?;
         let shown = stands.as_ref().map_or("", |_| STARRED_PASSWORD);
         let question = Question {
             flag: "--aws-session-token",

@@ -82,9 +82,7 @@ impl Wizard<'_> {
         loop {
             let names: Vec<String> = self.originals(&lines);
             let Some(only) = names.first() else { return Ok(lines) };
-            if !lines.is_empty()
-                && !self.another("Do you wish to add another instance type to queue?")?
-            {
+            if !lines.is_empty() && !self.another("Do you wish to add another instance type to queue?")? {
                 return Ok(lines);
             }
             let only = (names.len() == 1).then(|| only.clone());
@@ -134,7 +132,8 @@ impl Wizard<'_> {
 
     /// The resource's own name, or that of its copy if another queue has it already.
     fn own_name(&mut self, resource: &str, queue: &str, others: &[Queue]) -> Result<String, NoAnswer> {
-        let taken = others.iter().any(|(other, lines)| other != queue && lines.iter().any(|(n, _)| n == resource));
+        let taken =
+            others.iter().any(|(other, lines)| other != queue && lines.iter().any(|(n, _)| n == resource));
         if !taken {
             return Ok(resource.to_owned());
         }

@@ -96,7 +96,7 @@ impl<'p> Dialogue<'p> {
         if self.asks()
             && let Some(person) = &mut self.person
         {
-            return person.say(&format!("{text}\n"));
+            return person.say(&format!("{}\n", wrapped(text)));
         }
         let text = text.trim();
         if !text.is_empty() && self.person.is_none() && !self.rehearsal {
@@ -226,11 +226,7 @@ impl<'p> Dialogue<'p> {
         self.say(&format!("  {enter}{none}The same by a flag: {}", question.flag))
     }
 
-    fn list<'c>(
-        &mut self,
-        shown: impl Iterator<Item = &'c Choice>,
-        all: &[Choice],
-    ) -> Result<(), NoAnswer> {
+    fn list<'c>(&mut self, shown: impl Iterator<Item = &'c Choice>, all: &[Choice]) -> Result<(), NoAnswer> {
         let width = all.iter().map(|choice| choice.value.chars().count()).max().unwrap_or(0).min(40);
         for Choice { value, note } in shown {
             self.say(format!("  {value:width$}  {note}").trim_end())?;
@@ -251,13 +247,31 @@ pub(super) fn explained(message: &str) -> String {
     text
 }
 
+/// What the wizard itself says, indented, is broken between words; the document's own lines are not touched.
+fn wrapped(text: &str) -> String {
+    const COLUMNS: usize = 80;
+    const INDENT: &str = "  ";
+    let is_ours = text.starts_with(INDENT) && !text.trim_start().contains(INDENT) && !text.contains('\n');
+    if !is_ours || text.chars().count() < COLUMNS {
+        return text.to_owned();
+    }
+    let mut lines = vec![INDENT.to_owned()];
+    for word in text.split_whitespace() {
+        let room = lines.last().map_or(0, |line| line.chars().count() + 1 + word.chars().count());
+        match lines.last_mut() {
+            Some(line) if line == INDENT => line.push_str(word),
+            Some(line) if room < COLUMNS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(format!("{INDENT}{word}")),
+        }
+    }
+    lines.join("\n")
+}
+
 /// The choice that was probably meant.
-pub(super) fn among(
-    choices: Option<&[Choice]>,
-    answer: &str,
-    what: &str,
-    place: &str,
-) -> Result<(), String> {
+pub(super) fn among(choices: Option<&[Choice]>, answer: &str, what: &str, place: &str) -> Result<(), String> {
     let Some(choices) = choices else { return Ok(()) };
     if choices.iter().any(|choice| choice.value == answer) {
         return Ok(());

@@ -18,7 +18,8 @@ pub(super) struct Suggestion {
 pub(super) fn suggestion(choices: &mut dyn Choices, region: &str, facts: &TypeFacts) -> Suggestion {
     let current = current(facts);
     if facts.arm {
-        let words = "The default image is the current Deep Learning base image for ARM, found by its parameter.";
+        let words =
+            "The default image is the current Deep Learning base image for ARM, found by its parameter.";
         return Suggestion { image: current, words: words.to_owned() };
     }
     match choices.image(DOCUMENTED) {

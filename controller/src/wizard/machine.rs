@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::Wizard;
 use super::choices::{Choice, Image, TypeFacts};
 use super::dialogue::{Question, among};
 use super::draft::{Fields, field_value, set, text};
 use super::image::{Suggestion, facts_by_name, suggestion};
 use super::screen::NoAnswer;
-use super::Wizard;
 
 const FLAG: &str = "--resource";
 const DEFAULT_TYPE: &str = "g4dn.4xlarge";
@@ -93,7 +93,10 @@ impl Wizard<'_> {
     fn instance_type(&mut self, fields: &mut Fields, fresh: bool) -> Result<(), NoAnswer> {
         let default = fresh.then(|| DEFAULT_TYPE.to_owned());
         let prompt = "Select Amazon instance type";
-        self.field(fields, Field { key: "instance_type", prompt, style: Style::Quoted, default, optional: false })
+        self.field(
+            fields,
+            Field { key: "instance_type", prompt, style: Style::Quoted, default, optional: false },
+        )
     }
 
     /// Zone and subnet.
@@ -143,7 +146,8 @@ impl Wizard<'_> {
                 }
                 Some(Some(found)) => {
                     if found.id != image {
-                        self.talk.say(&format!("  That is {} now; it is looked up at each launch.", found.id))?;
+                        self.talk
+                            .say(&format!("  That is {} now; it is looked up at each launch.", found.id))?;
                     }
                     return Ok(Some(found));
                 }
@@ -169,10 +173,7 @@ impl Wizard<'_> {
         let size = fields.remove("ebs_volume_size");
         let kind = fields.remove("ebs_volume_type");
         let snapshot = fields.remove("ebs_snapshot_id");
-        self.field(
-            fields,
-            plain("ebs_device_name", "Enter the Amazon EBS device", fresh.then_some(device)),
-        )?;
+        self.field(fields, plain("ebs_device_name", "Enter the Amazon EBS device", fresh.then_some(device)))?;
         if !fields.contains_key("ebs_device_name") {
             return Ok(());
         }
@@ -319,5 +320,8 @@ impl Offer {
 }
 
 fn flag(fields: &Fields, key: &str) -> Option<bool> {
-    fields.get(key).and_then(text).map(|word| matches!(word.to_lowercase().as_str(), "true" | "yes" | "on" | "1"))
+    fields
+        .get(key)
+        .and_then(text)
+        .map(|word| matches!(word.to_lowercase().as_str(), "true" | "yes" | "on" | "1"))
 }

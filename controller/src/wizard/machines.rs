@@ -103,11 +103,7 @@ impl Wizard<'_> {
         Ok(())
     }
 
-    fn machine_name(
-        &mut self,
-        others: &[(String, Fields)],
-        known: Option<&str>,
-    ) -> Result<String, NoAnswer> {
+    fn machine_name(&mut self, others: &[(String, Fields)], known: Option<&str>) -> Result<String, NoAnswer> {
         let shown = known.map_or_else(String::new, |known| format!(" ['{known}']"));
         let question = Question {
             flag: FLAG,

@@ -11,6 +11,7 @@ mod dialogue;
 mod draft;
 mod given;
 mod image;
+mod live;
 mod machine;
 mod machines;
 mod review;
@@ -27,6 +28,7 @@ use draft::Draft;
 
 pub use choices::{Choice, Choices, Image, NoChoices, TypeFacts, Verdict};
 pub use given::{Given, GivenPool, GivenResource};
+pub use live::AwsChoices;
 pub use screen::{AsFound, NoAnswer, Person, Screen};
 
 const BANNER: &str = "\
@@ -129,15 +131,8 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
-        Self::Aws,
-        Self::Git,
-        Self::Docker,
-        Self::Machines,
-        Self::Scripts,
-        Self::Budget,
-        Self::Times,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Aws, Self::Git, Self::Docker, Self::Machines, Self::Scripts, Self::Budget, Self::Times];
 
     fn name(self) -> &'static str {
         match self {

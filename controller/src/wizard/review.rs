@@ -55,7 +55,9 @@ impl Wizard<'_> {
         let names: Vec<&str> = Part::ALL.iter().map(|part| part.name()).collect();
         let names = names.join(", ");
         let question = Question {
-            prompt: format!("Which part do you want to correct ({names}, or all)? Ctrl-C leaves unsaved [all]:"),
+            prompt: format!(
+                "Which part do you want to correct ({names}, or all)? Ctrl-C leaves unsaved [all]:"
+            ),
             default: Some("all".to_owned()),
             ..Question::default()
         };

@@ -140,9 +140,9 @@ impl Wizard<'_> {
             ..Question::default()
         };
         let draft = &self.draft;
-        let address = self.talk.ask(&question, |answer| {
-            draft.check_hyper(KEY, &json!(answer)).map(|()| answer.to_owned())
-        })?;
+        let address = self
+            .talk
+            .ask(&question, |answer| draft.check_hyper(KEY, &json!(answer)).map(|()| answer.to_owned()))?;
         if let Some(address) = address {
             self.draft.set_hyper(KEY, json!(address));
         }
@@ -154,7 +154,8 @@ impl Wizard<'_> {
 fn docker_image(answer: &str) -> Result<String, String> {
     let image = answer.split_whitespace().next().unwrap_or_default();
     let clean = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
-    if !image.is_empty() && (!image.chars().all(clean) || !image.starts_with(|c: char| c.is_ascii_alphanumeric()))
+    if !image.is_empty()
+        && (!image.chars().all(clean) || !image.starts_with(|c: char| c.is_ascii_alphanumeric()))
     {
         return Err(format!(
             "must be an image's name, with docker's parameters after it, such as {DEFAULT_DOCKER_IMAGE} --ipc=host; \

@@ -5,4 +5,6 @@ mod calls;
 mod chain;
 mod extra;
 mod launch;
+mod permits;
+mod reads;
 mod server;

@@ -25,8 +25,10 @@ impl Server {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let (seen, answer) = (calls.clone(), Arc::new(answer));
         let app = Router::new().fallback(move |body: String| {
-            let uri: Uri = format!("/?{body}").parse().unwrap();
-            let Query(call) = Query::<Call>::try_from_uri(&uri).unwrap();
+            // A JSON service's body is no form; none of its tests looks into it.
+            let form = format!("/?{body}").parse::<Uri>().ok();
+            let call = form.and_then(|uri| Query::<Call>::try_from_uri(&uri).ok()).map(|Query(call)| call);
+            let call = call.unwrap_or_default();
             seen.lock().unwrap().push(call.clone());
             let (status, body) = answer(&call);
             async move { (StatusCode::from_u16(status).unwrap(), body) }

@@ -4,6 +4,49 @@ pub(crate) const OWNER: &str = "123456789012";
 pub(crate) const VPC: &str = "vpc-00000000000000001";
 pub(crate) const ROOT_DEVICE: &str = "/dev/sda1";
 
+/// What a region is listed to have; any other well-formed name is a type, too.
+pub(crate) const TYPES: &[&str] = &[
+    "c5.2xlarge",
+    "c5.4xlarge",
+    "c5.large",
+    "c5.xlarge",
+    "c7g.xlarge",
+    "g4dn.12xlarge",
+    "g4dn.16xlarge",
+    "g4dn.2xlarge",
+    "g4dn.4xlarge",
+    "g4dn.8xlarge",
+    "g4dn.xlarge",
+    "g5.12xlarge",
+    "g5.2xlarge",
+    "g5.48xlarge",
+    "g5.xlarge",
+    "g5g.xlarge",
+    "g6.2xlarge",
+    "g6.xlarge",
+    "m5.2xlarge",
+    "m5.4xlarge",
+    "m5.large",
+    "m5.xlarge",
+    "m6g.large",
+    "p3.16xlarge",
+    "p3.2xlarge",
+    "p3.8xlarge",
+    "p4d.24xlarge",
+    "p5.48xlarge",
+    "r5.xlarge",
+    "t3.large",
+    "t3.medium",
+    "t3.micro",
+    "t4g.small",
+];
+
+/// Dollars an hour, in this market's own way of counting.
+pub(crate) fn spot_price(instance_type: &str) -> f64 {
+    let gpus = gpus(instance_type).map_or(0, |(number, _, _)| number);
+    f64::from(vcpus(instance_type).unwrap_or(1)) * 0.0125 + f64::from(gpus) * 0.1
+}
+
 /// The vCPUs of a type such as `m5.4xlarge`; `None` if that is no type's name.
 pub(crate) fn vcpus(instance_type: &str) -> Option<u32> {
     let (family, size) = instance_type.split_once('.')?;

@@ -127,7 +127,7 @@ impl Filter {
 }
 
 /// AWS's wildcards: `*` any text, `?` any character.
-fn like(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn like(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((b'*', rest)) => {

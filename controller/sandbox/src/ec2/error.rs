@@ -40,6 +40,16 @@ impl ApiError {
         Self::new(401, "AuthFailure", "AWS was not able to validate the provided access credentials")
     }
 
+    /// The encoded message is there, as in AWS's answer, so that clients can be seen to keep it to themselves.
+    pub(crate) fn unauthorized(caller: &str, action: &str, resource: &str) -> Self {
+        let message = format!(
+            "You are not authorized to perform this operation. User: {caller} is not authorized to perform: {action} \
+             on resource: {resource} because no identity-based policy allows the {action} action. Encoded \
+             authorization failure message: c2FuZGJveA"
+        );
+        Self::new(403, "UnauthorizedOperation", message)
+    }
+
     pub(crate) fn throttled() -> Self {
         Self::new(503, "RequestLimitExceeded", "Request limit exceeded.")
     }

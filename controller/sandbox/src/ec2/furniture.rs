@@ -1,4 +1,4 @@
-//! What a caller looks at before it launches: images, types, subnets, groups, keys, zones.
+//! What a caller looks at before it launches: subnets, groups, keys, zones, regions, the account.
 
 use super::catalog;
 use super::error::ApiError;
@@ -7,39 +7,6 @@ use super::world::{Done, World};
 use super::xml::Xml;
 
 impl World {
-    pub(crate) fn describe_images(&self, params: &Params) -> Result<Done, ApiError> {
-        let ids = params.list("ImageId");
-        let known = |id: &str| {
-            self.options.images.contains_key(id)
-                || (id.starts_with("ami-") && self.options.other_images.is_some())
-        };
-        let missing: Vec<&str> = ids.iter().copied().filter(|id| !known(id)).collect();
-        if !missing.is_empty() {
-            return Err(ApiError::not_found("InvalidAMIID.NotFound", "image id", &missing));
-        }
-        let listed: Vec<&str> =
-            if ids.is_empty() { self.options.images.keys().map(String::as_str).collect() } else { ids };
-        Ok(done(|xml| {
-            xml.list("imagesSet", listed, |xml, id| {
-                xml.leaf("imageId", id).leaf("imageState", "available").leaf("imageOwnerId", catalog::OWNER);
-                xml.leaf("isPublic", false).leaf("architecture", "x86_64").leaf("imageType", "machine");
-                xml.leaf("name", format!("sandbox {id}")).leaf("rootDeviceType", "ebs");
-                xml.leaf("rootDeviceName", catalog::ROOT_DEVICE).leaf("virtualizationType", "hvm");
-            });
-        }))
-    }
-
-    pub(crate) fn describe_instance_types(&self, params: &Params) -> Result<Done, ApiError> {
-        let types = params.list("InstanceType");
-        if let Some(bad) = types.iter().find(|kind| catalog::vcpus(kind).is_none()) {
-            let message = format!("The following supplied instance types do not exist: [{bad}]");
-            return Err(ApiError::bad("InvalidInstanceType", message));
-        }
-        Ok(done(|xml| {
-            xml.list("instanceTypeSet", types, write_type);
-        }))
-    }
-
     pub(crate) fn describe_subnets(&self, params: &Params) -> Result<Done, ApiError> {
         let ids = params.list("SubnetId");
         let known: Vec<&str> = self.options.subnets.keys().map(String::as_str).collect();
@@ -47,9 +14,10 @@ impl World {
         Ok(done(|xml| {
             xml.list("subnetSet", listed, |xml, id| {
                 let Some(subnet) = self.options.subnets.get(id) else { return };
-                xml.leaf("subnetId", id).leaf("state", "available").leaf("vpcId", catalog::VPC);
-                xml.leaf("cidrBlock", "10.0.0.0/8").leaf("availableIpAddressCount", subnet.addresses);
-                xml.leaf("availabilityZone", &subnet.zone).leaf("defaultForAz", true);
+                xml.leaf("subnetId", id).leaf("state", "available").leaf("vpcId", self.vpc(id));
+                xml.leaf("cidrBlock", "10.0.0.0/8").leaf("availableIpAddressCount", self.room_in_subnet(id));
+                xml.leaf("availabilityZone", &subnet.zone);
+                xml.leaf("defaultForAz", self.options.default_vpc && self.vpc(id) == catalog::VPC);
             });
         }))
     }
@@ -62,7 +30,14 @@ impl World {
             xml.list("securityGroupInfo", listed, |xml, id| {
                 let name = groups.get(id).map_or("", String::as_str);
                 xml.leaf("ownerId", catalog::OWNER).leaf("groupId", id).leaf("groupName", name);
-                xml.leaf("groupDescription", name).leaf("vpcId", catalog::VPC);
+                xml.leaf("groupDescription", name).leaf("vpcId", self.vpc(id));
+                let everywhere = if self.options.closed_groups.contains(id) { 0 } else { 1 };
+                xml.list("ipPermissionsEgress", 0..everywhere, |xml, _| {
+                    xml.leaf("ipProtocol", "-1");
+                    xml.list("ipRanges", ["0.0.0.0/0"], |xml, range| {
+                        xml.leaf("cidrIp", range);
+                    });
+                });
             });
         }))
     }
@@ -87,14 +62,35 @@ impl World {
         })
     }
 
-    pub(crate) fn describe_regions(&self) -> Done {
-        let region = &self.options.region;
+    pub(crate) fn describe_regions(&self, params: &Params) -> Result<Done, ApiError> {
+        let all = params.flag("AllRegions")?;
+        let own = [(self.options.region.clone(), "opt-in-not-required".to_owned())];
+        let others = self.options.other_regions.iter().map(|(name, state)| (name.clone(), state.clone()));
+        let listed = own.into_iter().chain(others).filter(|(_, state)| all || state != "not-opted-in");
+        Ok(done(|xml| {
+            xml.list("regionInfo", listed, |xml, (region, state)| {
+                xml.leaf("regionName", &region).leaf("regionEndpoint", format!("ec2.{region}.amazonaws.com"));
+                xml.leaf("optInStatus", state);
+            });
+        }))
+    }
+
+    pub(crate) fn describe_account_attributes(&self) -> Done {
+        let vpc = if self.options.default_vpc { catalog::VPC } else { "none" };
+        let attributes = [("default-vpc", vpc), ("supported-platforms", "VPC"), ("max-instances", "20")];
         done(|xml| {
-            xml.list("regionInfo", [region], |xml, region| {
-                xml.leaf("regionName", region).leaf("regionEndpoint", format!("ec2.{region}.amazonaws.com"));
-                xml.leaf("optInStatus", "opt-in-not-required");
+            xml.list("accountAttributeSet", attributes, |xml, (name, value)| {
+                xml.leaf("attributeName", name);
+                xml.list("attributeValueSet", [value], |xml, value| {
+                    xml.leaf("attributeValue", value);
+                });
             });
         })
+    }
+
+    /// The network of a subnet or a security group.
+    pub(super) fn vpc(&self, id: &str) -> &str {
+        self.options.vpcs.get(id).map_or(catalog::VPC, String::as_str)
     }
 }
 
@@ -111,33 +107,4 @@ fn pick<'a>(code: &str, what: &str, ids: &[&'a str], known: &[&'a str]) -> Resul
         return Err(ApiError::not_found(code, what, &missing));
     }
     Ok(if ids.is_empty() { known.to_vec() } else { ids.to_vec() })
-}
-
-fn write_type(xml: &mut Xml, kind: &str) {
-    xml.leaf("instanceType", kind).leaf("currentGeneration", true);
-    xml.node("vCpuInfo", |xml| {
-        xml.leaf("defaultVCpus", catalog::vcpus(kind).unwrap_or(1));
-    });
-    xml.node("memoryInfo", |xml| {
-        xml.leaf("sizeInMiB", catalog::memory_mib(kind));
-    });
-    xml.node("processorInfo", |xml| {
-        xml.node("supportedArchitectures", |xml| {
-            xml.leaf("item", catalog::architecture(kind));
-        });
-    });
-    xml.node("supportedUsageClasses", |xml| {
-        xml.leaf("item", "on-demand").leaf("item", "spot");
-    });
-    if let Some((number, name, memory)) = catalog::gpus(kind) {
-        xml.node("gpuInfo", |xml| {
-            xml.list("gpus", [name], |xml, name| {
-                xml.leaf("name", name).leaf("manufacturer", "NVIDIA").leaf("count", number);
-                xml.node("memoryInfo", |xml| {
-                    xml.leaf("sizeInMiB", memory);
-                });
-            });
-            xml.leaf("totalGpuMemoryInMiB", memory * number);
-        });
-    }
 }

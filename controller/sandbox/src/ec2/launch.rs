@@ -31,6 +31,9 @@ impl World {
             return self.repeat(earlier, &identity).map(|done| (done, Vec::new()));
         }
         if params.flag("DryRun")? {
+            if launch.subnet.is_none() && !self.options.default_vpc {
+                return Err(no_default_vpc());
+            }
             return Err(ApiError::dry_run());
         }
         if let Some(rate) = self.options.launch_rate
@@ -138,13 +141,16 @@ impl World {
         let Some((zone, room)) = best else {
             return Err(unsupported(kind, launch.zone.as_deref()));
         };
+        if launch.subnet.is_none() && !self.options.default_vpc {
+            return Err(no_default_vpc());
+        }
         let subnet = match &launch.subnet {
             Some(subnet) => subnet.clone(),
             None => self
                 .options
                 .subnets
                 .iter()
-                .find(|(_, subnet)| subnet.zone == *zone)
+                .find(|(id, subnet)| subnet.zone == *zone && self.vpc(id) == catalog::VPC)
                 .map(|(id, _)| id.clone())
                 .ok_or_else(|| ApiError::bad("MissingInput", format!("No default subnet in '{zone}'")))?,
         };
@@ -181,7 +187,7 @@ impl World {
         room.min(self.options.machines.at_most.saturating_sub(running))
     }
 
-    fn room_in_subnet(&self, subnet: &str) -> u32 {
+    pub(super) fn room_in_subnet(&self, subnet: &str) -> u32 {
         let used = count(self.live().filter(|instance| instance.subnet == subnet));
         let addresses = self.options.subnets.get(subnet).map_or(0, |subnet| subnet.addresses);
         addresses.saturating_sub(used)
@@ -221,6 +227,10 @@ fn unsupported(kind: &str, zone: Option<&str>) -> ApiError {
         "Unsupported",
         format!("Your requested instance type ({kind}) is not supported in {place}."),
     )
+}
+
+fn no_default_vpc() -> ApiError {
+    ApiError::bad("VPCIdNotSpecified", "No default VPC for this user.")
 }
 
 fn vcpu_limit(market: Market) -> ApiError {

@@ -1,6 +1,6 @@
 //! What was called, and what is to go wrong next: the side that tests and the demo hold.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +27,8 @@ pub struct Call {
     pub instances: Vec<String>,
     /// The error code that it was answered with.
     pub error: Option<String>,
+    /// The IAM actions that it needs, if it was let through to where they are asked for.
+    pub permissions: BTreeSet<String>,
 }
 
 /// Totals since the start.

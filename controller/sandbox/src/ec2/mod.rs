@@ -1,23 +1,28 @@
 //! An EC2 on loopback: the Query protocol with XML answers, as much of it as an autoscaler meets, with capacity,
 //! limits, throttling and faults that can be chosen. Its instances are processes of this machine.
 
+mod beside;
 mod catalog;
 mod change;
 mod describe;
 mod error;
 mod furniture;
+mod iam;
+mod images;
 mod instance;
 mod launch;
 mod ledger;
 mod life;
 mod options;
 mod params;
+mod permissions;
 mod request;
 mod server;
+mod types;
 mod world;
 mod xml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,7 +36,7 @@ use tokio::sync::watch;
 pub use error::ApiError;
 pub use instance::State;
 pub use ledger::{Call, Counts, Fault};
-pub use options::{Market, Options, Pool, Rate, Subnet};
+pub use options::{Ami, AmiOwner, Market, Options, Pool, Rate, Subnet};
 
 use crate::instances::Machines;
 pub(crate) use catalog::{OWNER, architecture};
@@ -155,6 +160,11 @@ impl Ec2 {
     /// The calls of one action, oldest first.
     pub fn calls_of(&self, action: &str) -> Vec<Call> {
         self.inner.world().ledger.calls.iter().filter(|call| call.action == action).cloned().collect()
+    }
+
+    /// The IAM actions that the calls so far needed.
+    pub fn permissions_used(&self) -> BTreeSet<String> {
+        self.inner.world().ledger.calls.iter().flat_map(|call| call.permissions.iter().cloned()).collect()
     }
 
     /// Totals since the start.

@@ -24,6 +24,26 @@ pub struct Options {
     pub images: BTreeMap<String, Image>,
     /// What lies on every AMI that `images` does not name; `None` makes those unknown.
     pub other_images: Option<Image>,
+    /// What AMIs are called, and whose they are. One that is not named here is called `sandbox ID`, and is the account's.
+    pub amis: BTreeMap<String, Ami>,
+    /// SSM parameters, by their paths, with the AMIs that they stand for.
+    pub parameters: BTreeMap<String, String>,
+    /// What the caller may do, as an IAM policy; `None` allows everything.
+    pub policy: Option<serde_json::Value>,
+    /// Whether an earlier spot request has made EC2's role for them.
+    pub has_spot_role: bool,
+    /// Further regions that are listed, with their opt-in states.
+    pub other_regions: BTreeMap<String, String>,
+    /// Networks of subnets and security groups, by their ids; one not named lies in the default one.
+    pub vpcs: BTreeMap<String, String>,
+    /// Whether there is a default network.
+    pub default_vpc: bool,
+    /// Security groups that let nothing out.
+    pub closed_groups: BTreeSet<String>,
+    /// Names of instance profiles; `None`: whatever is asked for.
+    pub profiles: Option<BTreeSet<String>>,
+    /// Dollars an hour by type and zone; others have a price of the catalogue.
+    pub spot_prices: BTreeMap<(String, String), f64>,
     /// Subnet ids with their zones and free addresses.
     pub subnets: BTreeMap<String, Subnet>,
     /// Security group ids with their names.
@@ -73,6 +93,16 @@ impl Default for Options {
             secret_access_key: "sandbox-secret".into(),
             images: BTreeMap::new(),
             other_images: Some(Image::StandIn),
+            amis: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            policy: None,
+            has_spot_role: false,
+            other_regions: BTreeMap::new(),
+            vpcs: BTreeMap::new(),
+            default_vpc: true,
+            closed_groups: BTreeSet::new(),
+            profiles: None,
+            spot_prices: BTreeMap::new(),
             subnets,
             security_groups: BTreeMap::from([("sg-00000000000000001".into(), "default".into())]),
             key_pairs: BTreeSet::from(["sandbox".into()]),
@@ -90,6 +120,47 @@ impl Default for Options {
             machines: MachineOptions::default(),
         }
     }
+}
+
+/// What is known of an AMI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ami {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub owner: AmiOwner,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    /// `available`, `pending`, `disabled`.
+    pub state: String,
+    /// ISO 8601.
+    pub created: String,
+}
+
+impl Ami {
+    /// The account's own, for `x86_64`.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            owner: AmiOwner::Own,
+            architecture: "x86_64".into(),
+            state: "available".into(),
+            created: "2025-01-01T00:00:00.000Z".into(),
+        }
+    }
+}
+
+/// Whose an AMI is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmiOwner {
+    /// The account's.
+    Own,
+    /// Amazon's.
+    Amazon,
+    /// A seller's at the marketplace.
+    Marketplace,
+    /// Somebody's who has made it public.
+    Stranger,
 }
 
 /// A subnet: a zone's, with so many addresses left at the start.

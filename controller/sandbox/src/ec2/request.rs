@@ -96,7 +96,7 @@ impl World {
                 return Err(ApiError::bad("UnknownParameter", message));
             }
         }
-        let image_id = params.need("ImageId")?.to_owned();
+        let (image_id, image) = self.image(params.need("ImageId")?)?;
         let min = params.parsed("MinCount")?.ok_or_else(|| ApiError::missing("MinCount"))?;
         let max = params.parsed("MaxCount")?.ok_or_else(|| ApiError::missing("MaxCount"))?;
         if min == 0 || max < min {
@@ -106,8 +106,10 @@ impl World {
         if catalog::vcpus(&instance_type).is_none() {
             return Err(ApiError::value(format!("Invalid value '{instance_type}' for InstanceType.")));
         }
+        self.check_architecture(&image_id, &instance_type)?;
         let subnet = params.get("SubnetId").or(params.get("NetworkInterface.1.SubnetId")).map(str::to_owned);
         let zone = self.read_zone(params, subnet.as_deref())?;
+        let groups = self.read_groups(params, subnet.as_deref())?;
         let client_token = params.get("ClientToken").filter(|token| !token.is_empty()).map(str::to_owned);
         if client_token.as_ref().is_some_and(|token| token.len() > 64 || !token.is_ascii()) {
             return Err(ApiError::value("ClientToken: at most 64 ASCII characters"));
@@ -117,7 +119,7 @@ impl World {
             return Err(ApiError::not_found("InvalidKeyPair.NotFound", "key pair", &[name]));
         }
         Ok(Launch {
-            image: self.image(&image_id)?,
+            image,
             image_id,
             instance_type,
             min,
@@ -126,8 +128,8 @@ impl World {
             subnet,
             market: read_market(params)?,
             key_name,
-            groups: self.read_groups(params)?,
-            profile: read_profile(params),
+            groups,
+            profile: self.read_profile(params)?,
             monitoring: params.flag("Monitoring.Enabled")?,
             ebs_optimized: params.flag("EbsOptimized")?,
             metadata: MetadataOptions {
@@ -158,13 +160,19 @@ impl World {
         Ok(Some(found.zone.clone()))
     }
 
-    fn read_groups(&self, params: &Params) -> Result<Vec<(String, String)>, ApiError> {
+    /// Groups must be of the subnet's network; without a subnet, of the default one.
+    fn read_groups(&self, params: &Params, subnet: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
         let mut groups = Vec::new();
         let ids = params.list("SecurityGroupId").into_iter();
         for id in ids.chain(params.list("NetworkInterface.1.SecurityGroupId")) {
             let Some(name) = self.options.security_groups.get(id) else {
                 return Err(ApiError::not_found("InvalidGroup.NotFound", "security group", &[id]));
             };
+            let place = subnet.unwrap_or("default");
+            if self.vpc(id) != self.vpc(place) {
+                let message = format!("Security group {id} and subnet {place} belong to different networks.");
+                return Err(ApiError::bad("InvalidParameter", message));
+            }
             groups.push((id.to_owned(), name.clone()));
         }
         for name in params.list("SecurityGroup") {
@@ -176,12 +184,20 @@ impl World {
         Ok(groups)
     }
 
-    fn image(&self, id: &str) -> Result<Image, ApiError> {
-        if !id.starts_with("ami-") {
-            return Err(ApiError::bad("InvalidAMIID.Malformed", format!("Invalid id: \"{id}\"")));
+    fn read_profile(&self, params: &Params) -> Result<Option<String>, ApiError> {
+        let by_name = params
+            .get("IamInstanceProfile.Name")
+            .map(|name| format!("arn:aws:iam::{}:instance-profile/{name}", catalog::OWNER));
+        let Some(arn) = by_name.or_else(|| params.get("IamInstanceProfile.Arn").map(str::to_owned)) else {
+            return Ok(None);
+        };
+        let name = arn.rsplit('/').next().unwrap_or_default();
+        if self.options.profiles.as_ref().is_some_and(|known| !known.contains(name)) {
+            return Err(ApiError::value(format!(
+                "Value ({name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
+            )));
         }
-        let image = self.options.images.get(id).or(self.options.other_images.as_ref());
-        image.cloned().ok_or_else(|| ApiError::not_found("InvalidAMIID.NotFound", "image id", &[id]))
+        Ok(Some(arn))
     }
 }
 
@@ -191,13 +207,6 @@ fn read_market(params: &Params) -> Result<Market, ApiError> {
         Some("spot") => Ok(Market::Spot),
         Some(other) => Err(ApiError::value(format!("Invalid value '{other}' for market type"))),
     }
-}
-
-fn read_profile(params: &Params) -> Option<String> {
-    let by_name = params
-        .get("IamInstanceProfile.Name")
-        .map(|name| format!("arn:aws:iam::{}:instance-profile/{name}", catalog::OWNER));
-    by_name.or_else(|| params.get("IamInstanceProfile.Arn").map(str::to_owned))
 }
 
 fn read_shutdown_behaviour(params: &Params) -> Result<bool, ApiError> {

@@ -1,5 +1,6 @@
 //! The wire: connections, signatures, actions by name, the log, and faults.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use super::ledger::{Call, Fault};
 use super::params::Params;
 use super::world::Done;
 use super::xml::Xml;
-use super::{Ec2, Inner, life, xml};
+use super::{Ec2, Inner, beside, life, xml};
 
 const BODY_LIMIT: usize = 1024 * 1024;
 const CONNECTIONS: usize = 8192;
@@ -91,17 +92,36 @@ async fn connection(stream: TcpStream, router: Router) {
 async fn call(Shared(ec2): Shared<Ec2>, headers: HeaderMap, body: Bytes) -> Response {
     let inner = ec2.inner();
     let (at, time) = (Instant::now(), Timestamp::now());
-    let params = Params::parse(&body);
+    let target = headers.get(beside::TARGET).and_then(|value| value.to_str().ok());
+    let params = if target.is_some() { Params::default() } else { Params::parse(&body) };
     let action = params.get("Action").unwrap_or_default().to_owned();
+    let other = match target {
+        Some(target) => {
+            let signed = is_signed(inner, &headers, "servicequotas");
+            Some(beside::quota(&inner.world(), target, &body, signed))
+        }
+        None if action == beside::WHO => Some(beside::who(is_signed(inner, &headers, "sts"))),
+        None => None,
+    };
+    if let Some(beside::Answer { response, action, permissions, error }) = other {
+        let (params, instances) = (params.into_map(), Vec::new());
+        inner.world().ledger.record(Call { action, at, time, params, instances, error, permissions });
+        inner.changed();
+        return response;
+    }
     let fault = inner.world().ledger.next_fault(&action);
     if let Some(Fault::Delay(delay)) = &fault {
         tokio::time::sleep(*delay).await;
     }
+    let mut permissions = BTreeSet::new();
     let outcome = match &fault {
         Some(Fault::Refuse(error)) => Err(error.clone()),
-        Some(Fault::LoseReply | Fault::Delay(_)) | None => {
-            check_signature(inner, &headers).and_then(|()| perform(inner, &action, &params))
-        }
+        Some(Fault::LoseReply | Fault::Delay(_)) | None => check_signature(inner, &headers)
+            .and_then(|()| inner.world().authorize(&action, &params))
+            .and_then(|needed| {
+                permissions = needed;
+                perform(inner, &action, &params)
+            }),
     };
     let (response, instances, error) = match outcome {
         Ok(done) => {
@@ -114,7 +134,8 @@ async fn call(Shared(ec2): Shared<Ec2>, headers: HeaderMap, body: Bytes) -> Resp
             (error.into_response(), Vec::new(), Some(code))
         }
     };
-    inner.world().ledger.record(Call { action, at, time, params: params.into_map(), instances, error });
+    let params = params.into_map();
+    inner.world().ledger.record(Call { action, at, time, params, instances, error, permissions });
     inner.changed();
     match fault {
         Some(Fault::LoseReply) => lost(response),
@@ -127,8 +148,12 @@ fn lost(mut response: Response) -> Response {
     response
 }
 
-/// The key of the signature must be ours; the signature itself is taken on trust.
 fn check_signature(inner: &Inner, headers: &HeaderMap) -> Result<(), ApiError> {
+    if is_signed(inner, headers, "ec2") { Ok(()) } else { Err(ApiError::auth()) }
+}
+
+/// The key of the signature must be ours, and for this service; the signature itself is taken on trust.
+fn is_signed(inner: &Inner, headers: &HeaderMap, service: &str) -> bool {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let scope = authorization
         .and_then(|text| text.strip_prefix("AWS4-HMAC-SHA256"))
@@ -137,8 +162,10 @@ fn check_signature(inner: &Inner, headers: &HeaderMap) -> Result<(), ApiError> {
         .and_then(|credential| credential.split([',', ' ']).next());
     let scope: Vec<&str> = scope.unwrap_or_default().split('/').collect();
     match scope.as_slice() {
-        [key, _date, _region, "ec2", "aws4_request"] if *key == inner.world().options.access_key_id => Ok(()),
-        _ => Err(ApiError::auth()),
+        [key, _date, _region, signed_for, "aws4_request"] => {
+            *signed_for == service && *key == inner.world().options.access_key_id
+        }
+        _ => false,
     }
 }
 
@@ -153,6 +180,9 @@ fn perform(inner: &Arc<Inner>, action: &str, params: &Params) -> Result<Done, Ap
         && !world.ledger.spend(action, rate, 1.0, now)
     {
         return Err(ApiError::throttled());
+    }
+    if action.starts_with("Describe") && params.flag("DryRun")? {
+        return Err(ApiError::dry_run());
     }
     match action {
         "RunInstances" => {
@@ -169,6 +199,9 @@ fn perform(inner: &Arc<Inner>, action: &str, params: &Params) -> Result<Done, Ap
         "GetConsoleOutput" => {
             let id = params.need("InstanceId")?;
             world.check_ids(&[id], |_| true)?;
+            if params.flag("DryRun")? {
+                return Err(ApiError::dry_run());
+            }
             let mut xml = Xml::default();
             xml.leaf("instanceId", id).leaf("timestamp", millis(Timestamp::now()));
             xml.leaf("output", STANDARD.encode(inner.machines.console(id)));
@@ -176,11 +209,14 @@ fn perform(inner: &Arc<Inner>, action: &str, params: &Params) -> Result<Done, Ap
         }
         "DescribeImages" => world.describe_images(params),
         "DescribeInstanceTypes" => world.describe_instance_types(params),
+        "DescribeInstanceTypeOfferings" => world.describe_instance_type_offerings(params),
+        "DescribeSpotPriceHistory" => world.describe_spot_price_history(params),
         "DescribeSubnets" => world.describe_subnets(params),
         "DescribeSecurityGroups" => world.describe_security_groups(params),
         "DescribeKeyPairs" => world.describe_key_pairs(params),
         "DescribeAvailabilityZones" => Ok(world.describe_availability_zones()),
-        "DescribeRegions" => Ok(world.describe_regions()),
+        "DescribeRegions" => world.describe_regions(params),
+        "DescribeAccountAttributes" => Ok(world.describe_account_attributes()),
         "" => Err(ApiError::bad("MissingAction", "The request must contain the parameter Action")),
         other => {
             let message = format!("The action {other} is not valid for this web service.");

@@ -6,6 +6,7 @@ use quick_xml::escape::partial_escape;
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
+const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
 /// A document being written.
 #[derive(Debug, Default)]
@@ -69,6 +70,28 @@ pub(crate) fn success(action: &str, content: &Xml) -> String {
     let content = &content.0;
     format!(
         r#"{HEAD}<{action}Response xmlns="{NAMESPACE}"><requestId>{request}</requestId>{content}</{action}Response>"#
+    )
+}
+
+/// The whole answer of STS to an action that succeeded.
+pub(crate) fn sts_success(action: &str, result: &[(&str, &str)]) -> String {
+    let request = uuid::Uuid::new_v4();
+    let mut content = Xml::default();
+    for (name, value) in result {
+        content.leaf(name, value);
+    }
+    let content = content.0;
+    format!(
+        r#"{HEAD}<{action}Response xmlns="{STS_NAMESPACE}"><{action}Result>{content}</{action}Result><ResponseMetadata><RequestId>{request}</RequestId></ResponseMetadata></{action}Response>"#
+    )
+}
+
+/// The whole answer of STS to a call that failed.
+pub(crate) fn sts_failure(code: &str, message: &str) -> String {
+    let request = uuid::Uuid::new_v4();
+    let (code, message) = (partial_escape(code), partial_escape(message));
+    format!(
+        r#"{HEAD}<ErrorResponse xmlns="{STS_NAMESPACE}"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>{request}</RequestId></ErrorResponse>"#
     )
 }
 

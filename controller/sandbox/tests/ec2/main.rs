@@ -4,4 +4,5 @@
 mod agents;
 mod common;
 mod machines;
+mod reads;
 mod wire;
