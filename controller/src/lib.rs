@@ -12,3 +12,4 @@ pub mod journal;
 pub mod live;
 pub mod prices;
 pub mod service;
+pub mod wizard;

@@ -4,3 +4,4 @@ pub mod agent;
 pub mod harness;
 pub mod process;
 pub mod python;
+pub mod terminal;

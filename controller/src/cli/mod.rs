@@ -13,13 +13,14 @@ mod render;
 mod run;
 mod sandbox;
 mod status;
+pub(crate) mod wizard;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -29,7 +30,8 @@ use crate::config;
 /// The file that ClearML's script writes.
 pub const DEFAULT_CONFIG_FILE: &str = "aws_autoscaler.yaml";
 
-/// Keeps an EC2 fleet within a budget from the state of ClearML queues.
+/// Keeps an EC2 fleet within a budget from the state of ClearML queues. Without a subcommand it is configured by a
+/// wizard, as ClearML's aws_autoscaler.py.
 #[derive(Debug, Parser)]
 #[command(name = "controller", version, propagate_version = true)]
 struct Cli {
@@ -45,8 +47,10 @@ struct Cli {
     /// Log JSON lines.
     #[arg(long, global = true)]
     log_json: bool,
+    #[command(flatten)]
+    script: wizard::ScriptArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,9 +125,17 @@ pub fn main() -> ExitCode {
             Some(_) | None => {}
         }
     }
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     log_to_stderr(cli.log, cli.log_json);
-    match runtime().and_then(|runtime| runtime.block_on(dispatch(cli.command))) {
+    let work = async {
+        wizard::refuse_beside(&matches)?;
+        match cli.command {
+            Some(command) => dispatch(command).await,
+            None => wizard::script(cli.script).await,
+        }
+    };
+    match runtime().and_then(|runtime| runtime.block_on(work)) {
         Ok(code) => code,
         Err(error) => {
             complain(&error);

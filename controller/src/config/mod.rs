@@ -40,6 +40,7 @@ pub use faults::{Fault, Faults, task_origin};
 pub use image::ImageRef;
 pub use policy::USER_DATA_LIMIT;
 pub use prices::{PriceEntry, PriceFile};
+pub(crate) use section::nearest;
 pub use variables::Variables;
 
 /// Everything that the file says, validated, with defaults filled in. Debug shows no secret.
@@ -252,13 +253,22 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     load_written(path, env).map(|(_, config)| config)
 }
 
+/// Reads what stands in a configuration file, YAML or JSON, and judges none of it.
+///
+/// # Errors
+/// If it can't be read as that.
+pub fn read_written(path: &Path) -> Result<Document, Faults> {
+    let text = values::read_file(path)?;
+    if is_json(path) { Document::from_json(path, &text) } else { Document::from_yaml(path, &text) }
+}
+
 /// Reads a configuration file, YAML or JSON, and keeps what stands in it beside what it means.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_written(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<(Document, Config), Faults> {
     let text = values::read_file(path)?;
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+    if is_json(path) {
         let document = Document::from_json(path, &text)?;
         let config = document.check(path, env)?;
         return Ok((document, config));
@@ -266,4 +276,8 @@ pub fn load_written(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result
     // From the text itself, so that a fault has its line.
     let config = read::parse(path, &text, env)?;
     Ok((Document::from_yaml(path, &text)?, config))
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }

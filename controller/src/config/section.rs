@@ -222,7 +222,7 @@ pub(super) fn whole(node: &Node, range: &RangeInclusive<u32>) -> Result<u32, Str
 }
 
 /// Of the known names, the one that was probably meant.
-pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let name = name.to_lowercase();
     known
         .map(|known| (strsim::damerau_levenshtein(&name, &known.to_lowercase()), known))
