@@ -16,6 +16,7 @@ const RESOURCE: &str = "clearml-autoscaler:resource";
 const QUEUE: &str = "clearml-autoscaler:queue";
 const INTENT: &str = "clearml-autoscaler:intent";
 const PLACEMENT: &str = "clearml-autoscaler:placement";
+const TASK: &str = "clearml-autoscaler:task";
 const NAME: &str = "Name";
 
 /// What an instance of a launch runs first, given the secret that its instances share.
@@ -26,13 +27,21 @@ pub struct LiveCloud {
     client: ec2::Client,
     config: Arc<Config>,
     fleet: FleetId,
+    /// The ClearML task that this run is.
+    task: Option<String>,
     user_data: UserData,
 }
 
 impl LiveCloud {
-    /// A fleet's view of EC2.
-    pub fn new(client: ec2::Client, config: Arc<Config>, fleet: FleetId, user_data: UserData) -> Self {
-        Self { client, config, fleet, user_data }
+    /// A fleet's view of EC2. What a run that is a ClearML task launches is tagged with the task's id.
+    pub fn new(
+        client: ec2::Client,
+        config: Arc<Config>,
+        fleet: FleetId,
+        task: Option<String>,
+        user_data: UserData,
+    ) -> Self {
+        Self { client, config, fleet, task, user_data }
     }
 
     fn tags(&self, resource: &Resource, launch: &Launch) -> BTreeMap<String, String> {
@@ -50,6 +59,7 @@ impl LiveCloud {
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
+        tags.extend(self.task.iter().map(|task| (TASK.to_owned(), task.clone())));
         tags
     }
 

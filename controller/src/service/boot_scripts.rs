@@ -26,6 +26,7 @@ impl AgentSetups {
         config: Arc<Config>,
         settings: &config::clearml::Settings,
         addresses: AgentAddresses,
+        task: Option<&str>,
     ) -> Self {
         let AgentAddresses { api, web, files } = addresses;
         let (access_key, secret_key, auth_token) = match &settings.credentials {
@@ -47,6 +48,7 @@ impl AgentSetups {
             extra_clearml_conf: config.extra_clearml_conf.clone(),
             extra_vm_bash_script: config.extra_vm_bash_script.clone(),
             docker_image: config.docker_image.clone().unwrap_or_default(),
+            worker_tag: task.map(|task| format!("autoscaler:{task}")).unwrap_or_default(),
             ..AgentSetup::default()
         };
         Self { config, common, fleet: OnceLock::new() }

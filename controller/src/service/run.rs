@@ -44,6 +44,8 @@ pub struct Input {
     pub aws_endpoint: Option<String>,
     /// Keys for EC2 in place of the file's or the standard chain's, for the sandbox's sake.
     pub aws_keys: Option<ec2::Keys>,
+    /// The id of the ClearML task that this run is, if it is one: instances and workers are tagged with it.
+    pub task: Option<String>,
 }
 
 impl Input {
@@ -56,7 +58,9 @@ impl Input {
         let config = config::load(config_file, env);
         let clearml = config::clearml::load(env, home.as_deref());
         match (config, clearml) {
-            (Ok(config), Ok(clearml)) => Ok(Self { config, clearml, aws_endpoint: None, aws_keys: None }),
+            (Ok(config), Ok(clearml)) => {
+                Ok(Self { config, clearml, aws_endpoint: None, aws_keys: None, task: None })
+            }
             (config, clearml) => {
                 let faults = [
                     config.err().map(|faults| faults.to_string()),
@@ -88,7 +92,7 @@ impl Service {
     /// [`BadInput`] for what the operator must correct, another autoscaler with the same prefix included.
     pub async fn start(input: Input) -> anyhow::Result<Self> {
         let foundation = Foundation::lay(input).await?;
-        let Foundation { config, clearml, ec2, fleet, mode, reach, setups, server } = &foundation;
+        let Foundation { config, clearml, ec2, fleet, mode, reach, setups, server, task } = &foundation;
         tracing::info!(
             prefix = config.prefix, %fleet, region = ec2.region(), sidecar = ?mode,
             server = server.server_version.as_deref().unwrap_or("unknown"), "starting"
@@ -133,6 +137,7 @@ impl Service {
                 ec2.clone(),
                 Arc::clone(config),
                 fleet.clone(),
+                task.clone(),
                 user_data(config, setups, gateway.as_ref().zip(reach.as_ref()))?,
             )),
             sessions,
@@ -216,6 +221,7 @@ pub async fn plan_once(input: Input) -> anyhow::Result<Arc<Published>> {
             ec2,
             Arc::clone(&config),
             fleet,
+            None,
             Box::new(|_, _, _| Err("a plan launches nothing".to_owned())),
         )),
         sessions: Arc::new(SessionTable::new(move || clock.now())),
@@ -240,11 +246,12 @@ struct Foundation {
     mode: SidecarMode,
     reach: Option<Reach>,
     setups: Arc<AgentSetups>,
+    task: Option<String>,
 }
 
 impl Foundation {
     async fn lay(input: Input) -> anyhow::Result<Self> {
-        let Input { config, clearml: settings, aws_endpoint, aws_keys } = input;
+        let Input { config, clearml: settings, aws_endpoint, aws_keys, task } = input;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -266,8 +273,8 @@ impl Foundation {
             .await
             .map_err(|error| BadInput(error.to_string()))?;
         let config = Arc::new(config);
-        let setups = Arc::new(AgentSetups::new(Arc::clone(&config), &settings, addresses));
-        Ok(Self { config, clearml, server, ec2, fleet, mode, reach, setups })
+        let setups = Arc::new(AgentSetups::new(Arc::clone(&config), &settings, addresses, task.as_deref()));
+        Ok(Self { config, clearml, server, ec2, fleet, mode, reach, setups, task })
     }
 }
 
