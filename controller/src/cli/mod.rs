@@ -9,13 +9,14 @@ mod sandbox;
 mod status;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::service::report::Logging;
 
 /// The file that ClearML's script writes.
 pub const DEFAULT_CONFIG_FILE: &str = "aws_autoscaler.yaml";
@@ -101,7 +102,7 @@ pub fn main() -> ExitCode {
         }
     }
     let cli = Cli::parse();
-    log_to_stderr(cli.log, cli.log_json);
+    let _logging = Logging::install(cli.log, cli.log_json);
     match runtime().and_then(|runtime| runtime.block_on(dispatch(cli.command))) {
         Ok(code) => code,
         Err(error) => {
@@ -127,19 +128,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-fn log_to_stderr(filter: EnvFilter, json: bool) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    if json {
-        builder.json().init();
-    } else {
-        builder.init();
-    }
 }
 
 #[allow(clippy::print_stderr, reason = "the command line's own output")]

@@ -10,6 +10,7 @@ use clearml::ServerInfo;
 use engine::ports::Clock as _;
 use engine::{Engine, Intervals, Ports, Published, Start};
 use planner::{FleetId, Policy, SidecarMode};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +19,7 @@ use super::artifacts::{missing_sidecars, sidecar_dir};
 use super::boot_scripts::AgentSetups;
 use super::fleet::{Reach, agent_addresses, runs_on_ec2, user_data};
 use super::lease::{Claim, Held, Lease, LeaseError};
+use super::report::BootLogs;
 use crate::admin::{self, Admin};
 use crate::cli::BadInput;
 use crate::config::{self, Config};
@@ -80,6 +82,8 @@ pub struct Service {
     pruning: JoinHandle<()>,
     lease: Lease<clearml::Client>,
     gateway: Option<Gateway>,
+    boot_logs: BootLogs,
+    secrets: Vec<SecretString>,
     /// Held for its socket.
     _admin: Admin,
     store: Arc<Store>,
@@ -92,7 +96,8 @@ impl Service {
     /// [`BadInput`] for what the operator must correct, another autoscaler with the same prefix included.
     pub async fn start(input: Input) -> anyhow::Result<Self> {
         let foundation = Foundation::lay(input).await?;
-        let Foundation { config, clearml, ec2, fleet, mode, reach, setups, server, task } = &foundation;
+        let Foundation { config, clearml, ec2, fleet, mode, reach, setups, server, task, secrets } =
+            &foundation;
         tracing::info!(
             prefix = config.prefix, %fleet, region = ec2.region(), sidecar = ?mode,
             server = server.server_version.as_deref().unwrap_or("unknown"), "starting"
@@ -130,6 +135,8 @@ impl Service {
         };
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
+        let boot_logs = BootLogs::new(ec2.clone(), gateway.as_ref().map(Gateway::sessions));
+        let secrets = secrets.clone();
         let policy: Policy = config.policy(fleet.clone(), *mode, |resource| blocked.get(resource).cloned());
         let ports = Ports {
             clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone())),
@@ -173,7 +180,28 @@ impl Service {
                 })
                 .await;
         });
-        Ok(Self { published, stop, looping, pruning, lease, gateway, _admin: admin, store })
+        Ok(Self {
+            published,
+            stop,
+            looping,
+            pruning,
+            lease,
+            gateway,
+            boot_logs,
+            secrets,
+            _admin: admin,
+            store,
+        })
+    }
+
+    /// Where the boot logs of instances are to be had.
+    pub fn boot_logs(&self) -> BootLogs {
+        self.boot_logs.clone()
+    }
+
+    /// What must not stand in any console.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        self.secrets.clone()
     }
 
     /// What the last pass saw and decided.
@@ -189,7 +217,18 @@ impl Service {
     /// Ends the loop once its calls are answered, and gives the lease back. Instances are left as they are:
     /// their sidecars see to it that an idle one does not stay.
     pub async fn stop(self) {
-        let Self { published: _, stop, looping, pruning, lease, gateway, _admin, store } = self;
+        let Self {
+            published: _,
+            stop,
+            looping,
+            pruning,
+            lease,
+            gateway,
+            boot_logs: _,
+            secrets: _,
+            _admin,
+            store,
+        } = self;
         pruning.abort();
         // The loop may have ended already.
         let _ = stop.send(());
@@ -247,11 +286,13 @@ struct Foundation {
     reach: Option<Reach>,
     setups: Arc<AgentSetups>,
     task: Option<String>,
+    secrets: Vec<SecretString>,
 }
 
 impl Foundation {
     async fn lay(input: Input) -> anyhow::Result<Self> {
         let Input { config, clearml: settings, aws_endpoint, aws_keys, task } = input;
+        let secrets = secrets_of(&config, &settings);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -274,7 +315,7 @@ impl Foundation {
             .map_err(|error| BadInput(error.to_string()))?;
         let config = Arc::new(config);
         let setups = Arc::new(AgentSetups::new(Arc::clone(&config), &settings, addresses, task.as_deref()));
-        Ok(Self { config, clearml, server, ec2, fleet, mode, reach, setups, task })
+        Ok(Self { config, clearml, server, ec2, fleet, mode, reach, setups, task, secrets })
     }
 }
 
@@ -295,6 +336,20 @@ async fn open_gateway(
     };
     let scripts = Arc::clone(&foundation.setups);
     Ok(Gateway::bind(settings, &identity, Arc::clone(store), scripts, artifacts, clock)?)
+}
+
+/// ClearML's, AWS's and git's secrets, as far as they are known here.
+fn secrets_of(config: &Config, settings: &config::clearml::Settings) -> Vec<SecretString> {
+    let mut secrets = vec![match &settings.credentials {
+        clearml::Credentials::Keys { access: _, secret } => secret.clone(),
+        clearml::Credentials::Token(token) => token.clone(),
+    }];
+    secrets.extend(config.git.password.clone());
+    if let config::Credentials::Keys { access_key: _, secret_key, session_token } = &config.aws.credentials {
+        secrets.push(secret_key.clone());
+        secrets.extend(session_token.clone());
+    }
+    secrets
 }
 
 /// Tells this server's fleet of this prefix from every other in the AWS account.
