@@ -111,6 +111,15 @@ impl Agent {
 /// The interpreter of a virtual environment, with the server's address and keys, a home of its own, and
 /// nothing of the ClearML that this machine's user may have set up.
 pub fn python(venv: &Path, home: &Path, server: &Server) -> Command {
+    python_at(venv, home, server.environment().map(|(name, value)| (name.to_owned(), value)))
+}
+
+/// The same with a server's environment in place of the server.
+pub fn python_at(
+    venv: &Path,
+    home: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Command {
     let mut command = Command::new(venv.join("bin/python"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CLEARML_") || name.to_string_lossy().starts_with("TRAINS_") {
@@ -122,6 +131,6 @@ pub fn python(venv: &Path, home: &Path, server: &Server) -> Command {
         .env("HOME", home)
         .env("TMPDIR", home)
         .env("PYTHONUNBUFFERED", "1")
-        .envs(server.environment());
+        .envs(environment);
     command
 }

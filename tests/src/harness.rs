@@ -71,6 +71,18 @@ pub struct Stage {
 impl Stage {
     /// Starts the sandbox and, with it, the controller. Makes the agent's virtual environment if need be.
     pub async fn set(setting: &Setting) -> anyhow::Result<Self> {
+        let mut stage = Self::prepare(setting).await?;
+        stage.start_controller()?;
+        for queue in &setting.queues {
+            stage
+                .wait(&format!("the controller makes queue {queue}"), |stage| stage.queue(queue).is_ok())
+                .await?;
+        }
+        Ok(stage)
+    }
+
+    /// The same without a controller, for a test that is one itself.
+    pub async fn prepare(setting: &Setting) -> anyhow::Result<Self> {
         let executable = controller_executable()?;
         let requirements = python::file("clearml-requirements.txt");
         let venv = tokio::task::spawn_blocking(move || python::venv("clearml", &requirements))
@@ -90,14 +102,20 @@ impl Stage {
         let policy = least_policy(&executable, &config_file)?;
         sandbox.ec2.configure(|options| options.policy = Some(policy));
         age_journal(&dir.path().join("state")).await?;
-        let mut stage = Self { controller: None, sandbox, dir, executable, runs: 0 };
-        stage.start_controller()?;
-        for queue in &setting.queues {
-            stage
-                .wait(&format!("the controller makes queue {queue}"), |stage| stage.queue(queue).is_ok())
-                .await?;
-        }
-        Ok(stage)
+        Ok(Self { controller: None, sandbox, dir, executable, runs: 0 })
+    }
+
+    /// What a service in the test's own process starts from.
+    pub fn input(&self) -> anyhow::Result<controller::service::Input> {
+        let environment = self.sandbox.environment();
+        let value = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, it)| it.clone());
+        let mut input =
+            controller::service::Input::load(&self.dir.path().join("aws_autoscaler.yaml"), &value)?;
+        input.aws_endpoint = value("AWS_ENDPOINT_URL");
+        input.aws_keys = value("AWS_ACCESS_KEY_ID")
+            .zip(value("AWS_SECRET_ACCESS_KEY"))
+            .map(|(key, secret)| ec2::Keys { key, secret: secret.into(), token: None });
+        Ok(input)
     }
 
     /// `controller run`, as a process of its own.
@@ -208,7 +226,9 @@ impl Stage {
 
     /// Stops everything; fails if processes are left.
     pub async fn strike(mut self) -> anyhow::Result<()> {
-        self.stop_controller()?;
+        if self.controller.is_some() {
+            self.stop_controller()?;
+        }
         let Self { controller: _, sandbox, dir: _dir, executable: _, runs: _ } = self;
         ensure!(sandbox.shutdown().await, "an instance's processes would not end");
         Ok(())

@@ -122,6 +122,8 @@ pub struct Task {
     pub completed: Option<Timestamp>,
     /// Who ran it last; survives until a reset, so it may name a worker of an earlier run.
     pub last_worker: Option<String>,
+    /// The highest place of what it has reported so far.
+    pub last_iteration: Option<i64>,
     /// Its project's id.
     pub project: Option<String>,
     /// User tags.

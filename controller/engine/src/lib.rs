@@ -6,12 +6,14 @@
 //! these five alone.
 
 mod apply;
+mod holds;
 mod memory;
 mod merge;
 mod outcomes;
 pub mod ports;
 mod publish;
 mod read;
+mod reasons;
 mod run;
 pub mod status;
 mod views;

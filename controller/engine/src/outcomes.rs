@@ -1,11 +1,14 @@
 //! What the loop learns from the calls that it made, and the lines that tell an operator of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{Offering, State, Time};
 
 use crate::apply::Outcome;
 use crate::ports::{ClearMl, Clock, Cloud, CloudError, Journal, Launch, Sessions};
+use crate::publish::Published;
+use crate::reasons;
 use crate::run::Engine;
 
 /// How long an offering is left alone after EC2 refused it, by what it said.
@@ -25,19 +28,22 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         match outcome {
             Outcome::Launched { launch, intent, request, instances } => {
                 let ids: Vec<&str> = instances.iter().map(planner::InstanceId::as_str).collect();
-                tracing::info!(
-                    resource = %launch.resource, queue = %launch.queue, offering = %launch.offering,
-                    asked = launch.count, launched = ids.len(), instances = ids.join(","), "launched"
-                );
+                let told = reasons::launched(&self.last_pass(), &launch, &ids.join(", "), ids.len());
+                tracing::info!(intent = %launch.intent, "{told}");
                 self.memory.remember_launch(&launch, &instances, now);
                 self.remember_intent(launch.intent, intent, request);
                 self.look_at_cloud(now);
                 false
             }
             Outcome::Refused { launch, error } => {
-                tracing::warn!(resource = %launch.resource, offering = %launch.offering, "launch refused: {error}");
+                let pause = refusal_pause(&error);
+                tracing::warn!(
+                    resource = %launch.resource,
+                    "launch of {} {} for queue {} refused: {error}: left alone for {}",
+                    launch.count, launch.offering, launch.queue, reasons::span(pause)
+                );
                 self.memory.intents.remove(&launch.intent);
-                self.leave_alone(launch.offering, refusal_pause(&error), error.to_string(), now);
+                self.leave_alone(launch.offering, pause, error.to_string(), now);
                 // The next pass tries the next pool at once: this one is left alone by name.
                 false
             }
@@ -64,7 +70,8 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                     tracing::debug!(%instance, kind = %order.kind, "no session to take the order");
                     return true;
                 }
-                tracing::info!(%instance, kind = %order.kind, generation = order.generation, "ordered");
+                let told = reasons::ordered(&self.last_pass(), &instance, order.kind, at);
+                tracing::info!(%instance, generation = order.generation, "{told}");
                 if let Some(known) = self.memory.instances.get_mut(&instance) {
                     known.last_order = Some((order, at));
                 }
@@ -72,7 +79,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             }
             Outcome::Terminated { instances, reason, at } => {
                 let ids: Vec<&str> = instances.iter().map(planner::InstanceId::as_str).collect();
-                tracing::info!(instances = ids.join(","), ?reason, "terminated");
+                tracing::info!("{}", reasons::terminated(&self.last_pass(), &ids.join(", "), reason));
                 for instance in &instances {
                     if let Some(known) = self.memory.instances.get_mut(instance) {
                         known.terminated_at = Some(at);
@@ -83,7 +90,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 false
             }
             Outcome::Unregistered { worker } => {
-                tracing::debug!(%worker, "unregistered");
+                tracing::info!("unregistered worker {worker}: its machine is gone");
                 self.views.workers.data.remove(&worker);
                 false
             }
@@ -92,6 +99,11 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 true
             }
         }
+    }
+
+    /// The pass whose actions these are: the next one waits for their outcomes.
+    fn last_pass(&self) -> Arc<Published> {
+        self.published.borrow().clone()
     }
 
     fn begin_failed(&mut self, launch: Launch, error: String, now: Time) {

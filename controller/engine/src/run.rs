@@ -16,6 +16,7 @@ use planner::{Action, InstanceId, Intent, Plan, Policy, Source, Time};
 use tokio::sync::{Notify, watch};
 
 use crate::apply::{Outcome, Ports, apply};
+use crate::holds::HoldLog;
 use crate::memory::Memory;
 use crate::merge;
 use crate::ports::{Admission, ClearMl, Clock, Cloud, Journal, JournalError, Sessions};
@@ -71,7 +72,8 @@ pub struct Engine<C, E, S, J, K> {
     in_flight: BTreeSet<Source>,
     look_up: BTreeSet<InstanceId>,
     looked_up_at: Time,
-    published: watch::Sender<Arc<Published>>,
+    pub(crate) published: watch::Sender<Arc<Published>>,
+    holds: HoldLog,
     nudge: Arc<Notify>,
 }
 
@@ -105,6 +107,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             look_up: BTreeSet::new(),
             looked_up_at: Time(0),
             published: watch::Sender::new(Arc::new(Published::before(policy, now))),
+            holds: HoldLog::default(),
             nudge: Arc::new(Notify::new()),
         })
     }
@@ -147,6 +150,8 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             self.begin_reads(&mut reads, now);
             if applying.is_none() && next_pass.is_some_and(|at| at <= now) {
                 let (actions, wake_at) = self.pass();
+                let passed = Arc::clone(&self.published.borrow());
+                self.holds.tell(&passed.plan, now);
                 last_pass = now;
                 next_pass = Some(wake_at.map_or(now.after(IDLE_GAP), |at| at.min(now.after(IDLE_GAP))));
                 let ready = self.memory.take_unmarked();

@@ -132,13 +132,20 @@ impl fmt::Display for Market {
     }
 }
 
-impl fmt::Display for ShutdownAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ShutdownAction {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Nothing => "none",
             Self::Idle => "idle",
             Self::All => "all",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ShutdownAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

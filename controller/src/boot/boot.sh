@@ -170,6 +170,8 @@ environment() {
     export DYNAMIC_INSTANCE_ID="$INSTANCE_ID"
     export CLEARML_WORKER_ID="$WORKER_PREFIX:$INSTANCE_ID"
     [ -z "$AUTH_TOKEN" ] || export CLEARML_AUTH_TOKEN="$AUTH_TOKEN"
+    # Beside those that the image gives its workers.
+    [ -z "$WORKER_TAG" ] || export CLEARML_WORKER_TAGS="${CLEARML_WORKER_TAGS:+$CLEARML_WORKER_TAGS }$WORKER_TAG"
     if [ -n "$CPU_ONLY" ]; then
         export NVIDIA_VISIBLE_DEVICES=none CLEARML_DOCKER_SKIP_GPUS_FLAG=1
     fi

@@ -79,6 +79,8 @@ pub struct AgentSetup {
     pub docker_image: String,
     /// The instance's GPUs, if any, are left alone.
     pub cpu_only: bool,
+    /// ClearML shows it beside the worker, if it is not empty. Without blanks.
+    pub worker_tag: String,
     /// `~/.bashrc` is not run.
     pub skip_bashrc: bool,
     /// The clearml-agent to install where the image has none; the newest if unset.

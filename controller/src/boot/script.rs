@@ -53,6 +53,7 @@ pub(super) fn script(setup: &AgentSetup, identity: &Identity<'_>) -> String {
         ("SKIP_BASHRC", flag(setup.skip_bashrc)),
         ("AGENT_PACKAGE", package.unwrap_or_else(|| "clearml-agent".to_owned())),
         ("AUTH_TOKEN", setup.auth_token.clone()),
+        ("WORKER_TAG", setup.worker_tag.clone()),
         ("LINGER", LINGER.to_owned()),
         ("READY_WAIT_TENTHS", READY_WAIT.to_owned()),
     ];

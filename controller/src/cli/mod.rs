@@ -16,7 +16,6 @@ mod status;
 pub(crate) mod wizard;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, AskError};
 use crate::config;
+use crate::service::report::Logging;
 
 /// The file that ClearML's script writes.
 pub const DEFAULT_CONFIG_FILE: &str = "aws_autoscaler.yaml";
@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
     }
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    log_to_stderr(cli.log, cli.log_json);
+    let _logging = Logging::install(cli.log, cli.log_json);
     let work = async {
         wizard::refuse_beside(&matches)?;
         match cli.command {
@@ -166,19 +166,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-fn log_to_stderr(filter: EnvFilter, json: bool) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    if json {
-        builder.json().init();
-    } else {
-        builder.init();
-    }
 }
 
 fn complain(error: &anyhow::Error) {

@@ -68,7 +68,7 @@ impl Aws<'_> {
         let config = Arc::clone(&self.config);
         let policy = Arc::new(config.policy(fleet.clone(), self.mode, |_| None));
         let recipe = watch::channel(Arc::new(Recipe { config, policy, user_data })).1;
-        let cloud = LiveCloud::new(client.clone(), fleet, recipe);
+        let cloud = LiveCloud::new(client.clone(), fleet, None, recipe);
         cloud.settle(LIMIT).await;
         join_all(self.resources().map(|resource| self.launch(client, &cloud, resource))).await
     }
@@ -98,7 +98,7 @@ impl Aws<'_> {
     /// What instances would run first, as long as it will be.
     fn user_data(&self, artifacts: Option<&Artifacts>) -> Result<UserData, String> {
         if !dials_in(self.mode) {
-            let setups = Arc::new(AgentSetups::new(Arc::clone(&self.config), self.settings));
+            let setups = Arc::new(AgentSetups::new(Arc::clone(&self.config), self.settings, None));
             let launches = Arc::new(Setups::new(Arc::clone(&setups)));
             let made = fleet::user_data(&self.config, &setups, &launches, None);
             return made.map_err(|error| error.to_string());

@@ -20,6 +20,7 @@ const RESOURCE: &str = "clearml-autoscaler:resource";
 const QUEUE: &str = "clearml-autoscaler:queue";
 const INTENT: &str = "clearml-autoscaler:intent";
 const PLACEMENT: &str = "clearml-autoscaler:placement";
+const TASK: &str = "clearml-autoscaler:task";
 const NAME: &str = "Name";
 
 /// What an instance of a launch runs first, given the secret that its instances share.
@@ -49,6 +50,8 @@ impl Recipe {
 pub struct LiveCloud {
     client: ec2::Client,
     fleet: FleetId,
+    /// The ClearML task that this run is.
+    task: Option<String>,
     recipe: watch::Receiver<Arc<Recipe>>,
     images: Images,
 }
@@ -56,14 +59,20 @@ pub struct LiveCloud {
 impl LiveCloud {
     /// A fleet's view of EC2. Each launch is made by the recipe of its moment, and by that alone. Begins to
     /// look up the images that the first recipe names; another's are looked up when a launch asks for them.
-    pub fn new(client: ec2::Client, fleet: FleetId, recipe: watch::Receiver<Arc<Recipe>>) -> Self {
+    /// What a run that is a ClearML task launches is tagged with the task's id.
+    pub fn new(
+        client: ec2::Client,
+        fleet: FleetId,
+        task: Option<String>,
+        recipe: watch::Receiver<Arc<Recipe>>,
+    ) -> Self {
         let config = Arc::clone(&recipe.borrow().config);
         let names = config.resources.iter().filter_map(|resource| match &resource.ami_id {
             ImageRef::Name(name) => Some(name.clone()),
             ImageRef::Id(_) | ImageRef::Parameter(_) => None,
         });
         let images = Images::follow(client.clone(), names);
-        Self { client, fleet, recipe, images }
+        Self { client, fleet, task, recipe, images }
     }
 
     /// Resolves when the images' names have been looked up once, or after a while.
@@ -85,6 +94,7 @@ impl LiveCloud {
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
+        tags.extend(self.task.iter().map(|task| (TASK.to_owned(), task.clone())));
         tags
     }
 
@@ -320,7 +330,7 @@ mod tests {
         let fleet = FleetId("f".to_owned());
         let policy = Arc::new(config.policy(fleet.clone(), SidecarMode::Required, |_| None));
         let recipe = Recipe { config, policy, user_data: Box::new(|_, _, _| Ok(String::new())) };
-        let cloud = LiveCloud::new(client, fleet, watch::channel(Arc::new(recipe)).1);
+        let cloud = LiveCloud::new(client, fleet, None, watch::channel(Arc::new(recipe)).1);
         cloud.settle(Duration::from_secs(30)).await;
         cloud
     }

@@ -22,6 +22,8 @@ use crate::live::Recipe;
 pub(super) struct Assembly {
     pub(super) fleet: FleetId,
     pub(super) mode: SidecarMode,
+    /// The ClearML task that the run is.
+    pub(super) task: Option<String>,
     pub(super) clearml: config::clearml::Settings,
     pub(super) launches: Arc<Setups>,
     /// `None` without sidecars.
@@ -42,7 +44,7 @@ impl Assembly {
     /// # Errors
     /// All resources whose user data EC2 would not take.
     pub(super) fn parts(&self, config: &Arc<Config>) -> Result<Parts, Faults> {
-        let setups = Arc::new(AgentSetups::new(Arc::clone(config), &self.clearml));
+        let setups = Arc::new(AgentSetups::new(Arc::clone(config), &self.clearml, self.task.as_deref()));
         let blocked = match &self.sidecars {
             Some((artifacts, dir)) => missing_sidecars(config, artifacts, dir),
             None => BTreeMap::new(),

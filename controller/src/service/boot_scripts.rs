@@ -23,7 +23,7 @@ pub(crate) struct AgentSetups {
 }
 
 impl AgentSetups {
-    pub(crate) fn new(config: Arc<Config>, settings: &config::clearml::Settings) -> Self {
+    pub(crate) fn new(config: Arc<Config>, settings: &config::clearml::Settings, task: Option<&str>) -> Self {
         let AgentAddresses { api, web, files } = agent_addresses(&config, settings);
         let (access_key, secret_key, auth_token) = match &settings.credentials {
             Credentials::Keys { access, secret } => {
@@ -44,6 +44,7 @@ impl AgentSetups {
             extra_clearml_conf: config.extra_clearml_conf.clone(),
             extra_vm_bash_script: config.extra_vm_bash_script.clone(),
             docker_image: config.docker_image.clone().unwrap_or_default(),
+            worker_tag: task.map(|task| format!("autoscaler:{task}")).unwrap_or_default(),
             ..AgentSetup::default()
         };
         Self { config, common }
@@ -133,7 +134,7 @@ mod tests {
         let config = document.check(Path::new("file"), &|_| None).unwrap();
         let clearml = |name: &str| name.ends_with("_KEY").then(|| "key".to_owned());
         let settings = config::clearml::load(&clearml, None).unwrap();
-        Arc::new(AgentSetups::new(Arc::new(config), &settings))
+        Arc::new(AgentSetups::new(Arc::new(config), &settings, None))
     }
 
     #[tokio::test(start_paused = true)]

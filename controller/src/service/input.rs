@@ -22,6 +22,8 @@ pub struct Input {
     pub aws_endpoint: Option<String>,
     /// Keys for EC2 in place of the file's or the standard chain's, for the sandbox's sake.
     pub aws_keys: Option<ec2::Keys>,
+    /// The id of the ClearML task that this run is, if it is one: instances and workers are tagged with it.
+    pub task: Option<String>,
 }
 
 impl Input {
@@ -56,6 +58,6 @@ impl Input {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Self {
         let variables = Variables::of(env);
-        Self { source, document, config, variables, clearml, aws_endpoint: None, aws_keys: None }
+        Self { source, document, config, variables, clearml, aws_endpoint: None, aws_keys: None, task: None }
     }
 }

@@ -6,9 +6,12 @@ pub(crate) mod boot_scripts;
 pub(crate) mod fleet;
 mod input;
 pub mod lease;
+pub mod life;
 mod reload;
+pub mod report;
 mod run;
 mod source;
+pub mod task;
 
 pub use input::Input;
 pub use reload::{ReloadError, Reloader};

@@ -8,6 +8,7 @@ use clearml::ServerInfo;
 use engine::ports::Clock as _;
 use engine::{Engine, Intervals, Ports, Published, Start};
 use planner::{FleetId, Hold, ShutdownAction, SidecarMode};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +20,7 @@ use super::fleet::{Door, Reach, runs_on_ec2};
 use super::input::Input;
 use super::lease::{Claim, Held, Lease, LeaseError};
 use super::reload::{Reloader, Running};
+use super::report::BootLogs;
 use super::source::Source;
 use crate::admin::{self, Admin};
 use crate::cli::BadInput;
@@ -49,6 +51,8 @@ pub struct Service {
     lease: Lease<clearml::Client>,
     gateway: Option<Gateway>,
     reloader: Arc<Reloader>,
+    boot_logs: BootLogs,
+    secrets: Vec<SecretString>,
     /// Held for its socket.
     _admin: Admin,
     store: Arc<Store>,
@@ -61,7 +65,7 @@ impl Service {
     /// [`BadInput`] for what the operator must correct, another autoscaler with the same prefix included.
     pub async fn start(input: Input) -> anyhow::Result<Self> {
         let foundation = Foundation::lay(input).await?;
-        let Foundation { config, clearml, ec2, fleet, mode, server, .. } = &foundation;
+        let Foundation { config, clearml, ec2, fleet, mode, server, task, secrets, .. } = &foundation;
         tracing::info!(
             prefix = config.prefix, %fleet, region = ec2.region(), sidecar = ?mode,
             server = server.server_version.as_deref().unwrap_or("unknown"), "starting"
@@ -86,8 +90,11 @@ impl Service {
         };
         let lease = Lease::acquire(clearml.clone(), &claim).await.map_err(lease_refused)?;
 
-        let launches =
-            Arc::new(Setups::new(Arc::new(AgentSetups::new(Arc::clone(config), &foundation.settings))));
+        let launches = Arc::new(Setups::new(Arc::new(AgentSetups::new(
+            Arc::clone(config),
+            &foundation.settings,
+            task.as_deref(),
+        ))));
         let (silent_idle_limit, limit) = watch::channel(config.max_idle);
         let gateway = match mode {
             SidecarMode::Required => {
@@ -102,7 +109,9 @@ impl Service {
         let (in_force, views) = InForce::new(parts, Arc::clone(&launches), silent_idle_limit);
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
-        let cloud = LiveCloud::new(ec2.clone(), fleet.clone(), views.recipe);
+        let boot_logs = BootLogs::new(ec2.clone(), gateway.as_ref().map(Gateway::sessions));
+        let secrets = secrets.clone();
+        let cloud = LiveCloud::new(ec2.clone(), fleet.clone(), task.clone(), views.recipe);
         cloud.settle(IMAGE_PATIENCE).await;
         let ports = Ports {
             clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone())),
@@ -131,7 +140,29 @@ impl Service {
             // A sender that was dropped means to stop as well.
             let _ = stopped.await;
         }));
-        Ok(Self { published, stop, looping, pruning, lease, gateway, reloader, _admin: admin, store })
+        Ok(Self {
+            published,
+            stop,
+            looping,
+            pruning,
+            lease,
+            gateway,
+            reloader,
+            boot_logs,
+            secrets,
+            _admin: admin,
+            store,
+        })
+    }
+
+    /// Where the boot logs of instances are to be had.
+    pub fn boot_logs(&self) -> BootLogs {
+        self.boot_logs.clone()
+    }
+
+    /// What must not stand in any console.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        self.secrets.clone()
     }
 
     /// What the last pass saw and decided.
@@ -181,8 +212,19 @@ impl Service {
     /// Ends the loop once its calls are answered, and gives the lease back. Instances are left as they are:
     /// their sidecars see to it that an idle one does not stay.
     pub async fn stop(self) {
-        let Self { published: _, stop, looping, pruning, lease, gateway, reloader: _reloader, _admin, store } =
-            self;
+        let Self {
+            published: _,
+            stop,
+            looping,
+            pruning,
+            lease,
+            gateway,
+            reloader: _reloader,
+            boot_logs: _,
+            secrets: _,
+            _admin,
+            store,
+        } = self;
         pruning.abort();
         // The loop may have ended already.
         let _ = stop.send(());
@@ -216,7 +258,7 @@ pub async fn plan_once(input: Input) -> anyhow::Result<Arc<Published>> {
     }));
     let ports = Ports {
         clearml: Arc::new(LiveClearMl::new(clearml, config.prefix.clone())),
-        cloud: Arc::new(LiveCloud::new(ec2, fleet, recipe)),
+        cloud: Arc::new(LiveCloud::new(ec2, fleet, None, recipe)),
         sessions: Arc::new(SessionTable::new(move || clock.now())),
         journal: Arc::new(Store::in_memory(clock.now())),
         clock,
@@ -246,11 +288,15 @@ struct Foundation {
     mode: SidecarMode,
     runs_on_ec2: bool,
     reach: Option<Reach>,
+    task: Option<String>,
+    secrets: Vec<SecretString>,
 }
 
 impl Foundation {
     async fn lay(input: Input) -> anyhow::Result<Self> {
-        let Input { source, document, config, variables, clearml: settings, aws_endpoint, aws_keys } = input;
+        let Input { source, document, config, variables, clearml: settings, aws_endpoint, aws_keys, task } =
+            input;
+        let secrets = secrets_of(&config, &settings);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -285,6 +331,8 @@ impl Foundation {
             mode,
             runs_on_ec2,
             reach,
+            task,
+            secrets,
         })
     }
 
@@ -297,6 +345,7 @@ impl Foundation {
         };
         Ok(Assembly {
             fleet: self.fleet.clone(),
+            task: self.task.clone(),
             mode: self.mode,
             clearml: self.settings.clone(),
             launches: Arc::clone(launches),
@@ -338,6 +387,20 @@ async fn open_gateway(
     };
     let scripts = Arc::clone(launches);
     Ok(Gateway::bind(settings, &identity, Arc::clone(store), scripts, artifacts, clock)?)
+}
+
+/// ClearML's, AWS's and git's secrets, as far as they are known here.
+fn secrets_of(config: &Config, settings: &config::clearml::Settings) -> Vec<SecretString> {
+    let mut secrets = vec![match &settings.credentials {
+        clearml::Credentials::Keys { access: _, secret } => secret.clone(),
+        clearml::Credentials::Token(token) => token.clone(),
+    }];
+    secrets.extend(config.git.password.clone());
+    if let config::Credentials::Keys { access_key: _, secret_key, session_token } = &config.aws.credentials {
+        secrets.push(secret_key.clone());
+        secrets.extend(session_token.clone());
+    }
+    secrets
 }
 
 /// Tells this server's fleet of this prefix from every other in the AWS account.

@@ -11,7 +11,7 @@ use super::super::document::{self, Doc};
 use super::super::error::ApiError;
 use super::super::state::{State, Task};
 use super::super::status::Status;
-use super::{Point, push};
+use super::{NO_ITERATION, Point, push};
 
 pub(super) fn add(state: &mut State, call: &Call) -> Result<Value, ApiError> {
     add_all(state, call, std::slice::from_ref(&call.data))
@@ -81,11 +81,16 @@ fn add_one(state: &mut State, call: &Call, event: &Doc) -> Result<(), String> {
             let metric = document::text(&event, "metric").unwrap_or_default();
             let variant = document::text(&event, "variant").unwrap_or_default();
             let series = kept.scalars.entry(metric.to_owned()).or_default().entry(variant.to_owned());
-            push(series.or_default(), point);
+            let series = series.or_default();
+            series.retain(|known| known.iter != point.iter || point.iter == NO_ITERATION);
+            push(series, point);
             note_metric(task, metric, variant, point);
         }
         "plot" => {
             note_iteration(task, iteration(&event));
+            // At the same place the newer one takes the older one's.
+            let place = |plot: &Doc| ["metric", "variant", "iter"].map(|field| plot.get(field).cloned());
+            kept.plots.retain(|known| place(known) != place(&event));
             push(&mut kept.plots, event);
         }
         "training_debug_image" => {
