@@ -9,8 +9,10 @@ pub mod lease;
 mod reload;
 mod run;
 mod source;
+pub mod task;
 
 pub use input::Input;
 pub use reload::{ReloadError, Reloader};
+pub(crate) use run::refused;
 pub use run::{Service, plan_once};
 pub use source::{Source, SourceError};

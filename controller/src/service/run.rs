@@ -347,7 +347,7 @@ fn fleet_id(project: &str, prefix: &str) -> FleetId {
 }
 
 /// What ClearML refuses an operator must correct; what may work later is no such thing.
-fn refused(error: &clearml::Error) -> anyhow::Error {
+pub(crate) fn refused(error: &clearml::Error) -> anyhow::Error {
     if error.is_transient() { anyhow::anyhow!("{error}") } else { BadInput(error.to_string()).into() }
 }
 
