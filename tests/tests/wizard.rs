@@ -468,13 +468,18 @@ fn offered(mut person: Terminal, nvidia: &str) -> anyhow::Result<()> {
 fn an_aws_that_never_answers_does_not_hold_the_wizard() -> anyhow::Result<()> {
     let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     let desk = Desk::new()?;
-    let mut person = desk.sit_down_with(&format!("http://{}", silent.local_addr()?), &[], "xterm-256color")?;
+    let mut person =
+        desk.sit_down_with(&format!("http://{}", silent.local_addr()?), &[], "xterm-256color")?;
     account(&mut person)?;
     person.shows("AWS can't be asked for choices (no answer within 10 s)")?;
     first_machine(&mut person)?;
     person.answer(DIALOGUE[18], "")?;
     person.prompted(DIALOGUE[19])?;
-    ensure!(person.contents().matches("can't be asked").count() == 1, "once is enough: {}", person.contents());
+    ensure!(
+        person.contents().matches("can't be asked").count() == 1,
+        "once is enough: {}",
+        person.contents()
+    );
     Ok(())
 }
 

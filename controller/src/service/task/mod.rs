@@ -9,6 +9,7 @@ mod bootstrap;
 mod known;
 mod memory;
 mod parameters;
+mod template;
 
 use std::time::Duration;
 
@@ -18,10 +19,9 @@ pub use addresses::{check_api_server, fill_agent_servers};
 pub use agent::{ConfigureError, TakeError, configured, taken};
 pub use begin::{Begun, Shown, begin};
 pub use binaries::{Binaries, SidecarsMissing, Upload};
-pub use blueprint::{
-    Blueprint, ContainerOptions, Made, Network, TEMPLATE_PROJECT, attach, create, make_template, template,
-};
+pub use blueprint::{Blueprint, ContainerOptions, Network, attach, create};
 pub use parameters::{Secrets, general, parameters};
+pub use template::{Made, TEMPLATE_PROJECT, make_template, template};
 
 use crate::config;
 
