@@ -71,6 +71,18 @@ pub struct Stage {
 impl Stage {
     /// Starts the sandbox and, with it, the controller. Makes the agent's virtual environment if need be.
     pub async fn set(setting: &Setting) -> anyhow::Result<Self> {
+        let mut stage = Self::prepare(setting).await?;
+        stage.start_controller()?;
+        for queue in &setting.queues {
+            stage
+                .wait(&format!("the controller makes queue {queue}"), |stage| stage.queue(queue).is_ok())
+                .await?;
+        }
+        Ok(stage)
+    }
+
+    /// Starts the sandbox, and writes what a controller needs that somebody else is to start.
+    pub async fn prepare(setting: &Setting) -> anyhow::Result<Self> {
         let executable = controller_executable()?;
         let requirements = python::file("clearml-requirements.txt");
         let venv = tokio::task::spawn_blocking(move || python::venv("clearml", &requirements))
@@ -90,20 +102,21 @@ impl Stage {
         let policy = least_policy(&executable, &config_file)?;
         sandbox.ec2.configure(|options| options.policy = Some(policy));
         age_journal(&dir.path().join("state")).await?;
-        let mut stage = Self { controller: None, sandbox, dir, executable, runs: 0 };
-        stage.start_controller()?;
-        for queue in &setting.queues {
-            stage
-                .wait(&format!("the controller makes queue {queue}"), |stage| stage.queue(queue).is_ok())
-                .await?;
-        }
-        Ok(stage)
+        Ok(Self { controller: None, sandbox, dir, executable, runs: 0 })
     }
 
     /// `controller run`, as a process of its own.
     pub fn start_controller(&mut self) -> anyhow::Result<()> {
         ensure!(self.controller.is_none(), "one controller at a time");
         self.runs += 1;
+        let mut command = self.command();
+        command.args(["run", "--config-file"]).arg(self.config_file());
+        self.controller = Some(Process::start(command, &self.log_file(self.runs))?);
+        Ok(())
+    }
+
+    /// The controller's executable, in the stage's environment and nothing of this machine's user.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -111,14 +124,13 @@ impl Stage {
                 command.env_remove(name);
             }
         }
+        command.env("HOME", self.dir.path()).env_remove("RUST_LOG").envs(self.sandbox.environment());
         command
-            .args(["run", "--config-file"])
-            .arg(self.dir.path().join("aws_autoscaler.yaml"))
-            .env("HOME", self.dir.path())
-            .env_remove("RUST_LOG")
-            .envs(self.sandbox.environment());
-        self.controller = Some(Process::start(command, &self.log_file(self.runs))?);
-        Ok(())
+    }
+
+    /// The configuration that controllers are started with.
+    pub fn config_file(&self) -> PathBuf {
+        self.file("aws_autoscaler.yaml")
     }
 
     /// Tells the controller to stop, and waits until it did.
@@ -208,7 +220,9 @@ impl Stage {
 
     /// Stops everything; fails if processes are left.
     pub async fn strike(mut self) -> anyhow::Result<()> {
-        self.stop_controller()?;
+        if self.controller.is_some() {
+            self.stop_controller()?;
+        }
         let Self { controller: _, sandbox, dir: _dir, executable: _, runs: _ } = self;
         ensure!(sandbox.shutdown().await, "an instance's processes would not end");
         Ok(())
