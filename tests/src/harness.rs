@@ -81,7 +81,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// The same without a controller, for a test that is one itself.
+    /// Starts the sandbox, and writes what a controller needs that somebody else is to start.
     pub async fn prepare(setting: &Setting) -> anyhow::Result<Self> {
         let executable = controller_executable()?;
         let requirements = python::file("clearml-requirements.txt");
@@ -122,6 +122,14 @@ impl Stage {
     pub fn start_controller(&mut self) -> anyhow::Result<()> {
         ensure!(self.controller.is_none(), "one controller at a time");
         self.runs += 1;
+        let mut command = self.command();
+        command.args(["run", "--config-file"]).arg(self.config_file());
+        self.controller = Some(Process::start(command, &self.log_file(self.runs))?);
+        Ok(())
+    }
+
+    /// The controller's executable, in the stage's environment and nothing of this machine's user.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -129,14 +137,13 @@ impl Stage {
                 command.env_remove(name);
             }
         }
+        command.env("HOME", self.dir.path()).env_remove("RUST_LOG").envs(self.sandbox.environment());
         command
-            .args(["run", "--config-file"])
-            .arg(self.dir.path().join("aws_autoscaler.yaml"))
-            .env("HOME", self.dir.path())
-            .env_remove("RUST_LOG")
-            .envs(self.sandbox.environment());
-        self.controller = Some(Process::start(command, &self.log_file(self.runs))?);
-        Ok(())
+    }
+
+    /// The configuration that controllers are started with.
+    pub fn config_file(&self) -> PathBuf {
+        self.file("aws_autoscaler.yaml")
     }
 
     /// Tells the controller to stop, and waits until it did.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,7 @@ struct Inner {
     wire: Wire,
     auth: Auth,
     timing: Timing,
+    trust: Trust,
 }
 
 impl Client {
@@ -121,7 +123,7 @@ impl Client {
             .build()
             .map_err(|error| BuildError::Http(error.to_string()))?;
         let wire = Wire { http, address, attempt_limit: timing.attempt };
-        Ok(Self { inner: Arc::new(Inner { wire, auth: Auth::new(credentials), timing }) })
+        Ok(Self { inner: Arc::new(Inner { wire, auth: Auth::new(credentials), timing, trust }) })
     }
 
     /// The server's address.
@@ -139,6 +141,18 @@ impl Client {
         })
         .await?;
         Ok(self.inner.auth.info().await.unwrap_or_default())
+    }
+
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.inner.trust
+    }
+
+    /// What a neighbour of the API server is asked with, and the number of the login that it stems from;
+    /// another one than that which was just `rejected`.
+    pub(crate) async fn bearer(&self, rejected: Option<u64>) -> Result<(HeaderValue, u64), Error> {
+        let Inner { wire, auth, .. } = &*self.inner;
+        let ticket = self.patiently("auth.login", Repeat::Always, || auth.ticket(wire, rejected)).await?;
+        Ok((ticket.bearer, ticket.number))
     }
 
     pub(crate) async fn call<T: DeserializeOwned>(

@@ -5,11 +5,14 @@
 //! be absent, as the server leaves out what was never set.
 
 mod address;
+mod artifacts;
 mod auth;
 mod client;
 mod error;
 mod events;
+mod files;
 mod paging;
+mod params;
 mod projects;
 mod queues;
 mod service;
@@ -21,13 +24,16 @@ mod wire;
 mod workers;
 
 pub use address::{Address, AddressError};
+pub use artifacts::Artifact;
 pub use auth::{Credentials, ServerInfo};
 pub use client::{BuildError, Client, Options, Timing};
 pub use error::{Error, subcode};
 pub use events::{Added, Event};
+pub use files::FileServer;
+pub use params::{Configurations, Others, Parameter, Parameters};
 pub use service::{PROPERTIES, Property};
-pub use tasks::{Container, NewTask, Parameters, Script, StatusNote, TaskEdit, TaskQuery};
+pub use tasks::{Container, NewTask, Script, StatusNote, TaskEdit, TaskQuery};
 pub use time::Timestamp;
 pub use tls::Trust;
-pub use types::{Entry, Execution, Named, Queue, Task, Worker, WorkerQueue, WorkerTask};
+pub use types::{Entry, Execution, Named, Queue, ScriptKind, Task, Worker, WorkerQueue, WorkerTask};
 pub use workers::Registration;

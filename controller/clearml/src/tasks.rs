@@ -1,7 +1,5 @@
 //! Tasks: reading them, making them, and the steps of their life.
 
-use std::collections::BTreeMap;
-
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Repeat};
 use crate::error::Error;
 use crate::paging::Page;
+use crate::params::{Configurations, Parameters};
 use crate::types::{Task, or_default};
 
 /// What is read of the tasks that run.
@@ -27,6 +26,15 @@ pub struct TaskQuery<'a> {
     /// User tags.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub tags: &'a [&'a str],
+    /// The server's own tags; `-archived` excludes.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub system_tags: &'a [&'a str],
+    /// Ids of projects.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub project: &'a [&'a str],
+    /// `service`, ...
+    #[serde(rename = "type", skip_serializing_if = "<[_]>::is_empty")]
+    pub kind: &'a [&'a str],
     /// `execution.queue`, ...; the id always comes along.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub only_fields: &'a [&'a str],
@@ -46,12 +54,21 @@ pub struct NewTask {
     /// User tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The server's own tags: `development` is a task that no agent runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub system_tags: Vec<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub comment: String,
     /// What is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
     /// What it is run with.
     #[serde(skip_serializing_if = "Parameters::is_empty")]
     pub hyperparams: Parameters,
+    /// What else it is run with.
+    #[serde(skip_serializing_if = "Configurations::is_empty")]
+    pub configuration: Configurations,
     /// Where it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -85,36 +102,6 @@ pub struct Container {
     pub setup_shell_script: String,
 }
 
-/// Hyperparameters by section and name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(pub BTreeMap<String, BTreeMap<String, String>>);
-
-impl Parameters {
-    /// With one more value.
-    #[must_use]
-    pub fn with(mut self, section: &str, name: &str, value: &impl ToString) -> Self {
-        self.0.entry(section.to_owned()).or_default().insert(name.to_owned(), value.to_string());
-        self
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Parameters {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(section, values)| {
-            let values: BTreeMap<&String, Value> = values
-                .iter()
-                .map(|(name, value)| (name, json!({"section": section, "name": name, "value": value})))
-                .collect();
-            (section, values)
-        }))
-    }
-}
-
 /// What is changed in a task; what is `None` stays as it is. Each field is replaced as a whole.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TaskEdit {
@@ -127,6 +114,18 @@ pub struct TaskEdit {
     /// The user's comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// What is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
+    /// Where it is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// What it is run with: sections that are not among them go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hyperparams: Option<Parameters>,
+    /// What else it is run with: objects that are not among them go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Configurations>,
     /// Edit a task that is no longer a draft.
     pub force: bool,
 }

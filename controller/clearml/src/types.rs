@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::artifacts::Artifact;
 use crate::time::{Timestamp, lenient};
 
 /// Null is as good as absent.
@@ -14,6 +15,12 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Artifacts are made by all kinds of programs: a strange one must not cost the whole task.
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Artifact>, D::Error> {
+    let rows: Option<Vec<Value>> = Option::deserialize(deserializer)?;
+    Ok(rows.unwrap_or_default().into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect())
 }
 
 /// Something with an id and, where it still exists, a name.
@@ -114,6 +121,9 @@ pub struct Task {
     /// By the server's clock.
     #[serde(default, deserialize_with = "lenient")]
     pub status_changed: Option<Timestamp>,
+    /// When it was made.
+    #[serde(default, deserialize_with = "lenient")]
+    pub created: Option<Timestamp>,
     /// When it started.
     #[serde(default, deserialize_with = "lenient")]
     pub started: Option<Timestamp>,
@@ -126,9 +136,17 @@ pub struct Task {
     pub last_iteration: Option<i64>,
     /// Its project's id.
     pub project: Option<String>,
+    /// The id of the task that it was cloned from.
+    pub parent: Option<String>,
     /// User tags.
     #[serde(default, deserialize_with = "or_default")]
     pub tags: Vec<String>,
+    /// The server's own tags: `archived`, `development`, ...
+    #[serde(default, deserialize_with = "or_default")]
+    pub system_tags: Vec<String>,
+    /// What is run.
+    #[serde(default, deserialize_with = "or_default")]
+    pub script: ScriptKind,
     /// Where it was enqueued last.
     #[serde(default, deserialize_with = "or_default")]
     pub execution: Execution,
@@ -148,6 +166,16 @@ pub struct Task {
 pub struct Execution {
     /// The id of the queue it was enqueued to last; stays set after it left that queue.
     pub queue: Option<String>,
+    /// What belongs to it, as far as it is understood.
+    #[serde(default, deserialize_with = "understood")]
+    pub artifacts: Vec<Artifact>,
+}
+
+/// How a task's program is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ScriptKind {
+    /// `python3`, `bash`, ...
+    pub binary: Option<String>,
 }
 
 impl Task {

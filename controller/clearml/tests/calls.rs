@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use clearml::{
-    Event, NewTask, Parameters, Registration, Script, StatusNote, TaskEdit, TaskQuery, Timestamp, subcode,
+    Artifact, Configurations, Event, NewTask, Others, Parameter, Parameters, Registration, Script,
+    StatusNote, TaskEdit, TaskQuery, Timestamp, subcode,
 };
 use common::{Reply, Seen, Server};
 use serde_json::{Value, json};
@@ -218,6 +219,74 @@ async fn a_task_is_read_whole() {
     assert_eq!(task.parameter("Args", "nothing"), None);
     assert_eq!(task.kind.as_deref(), Some("service"));
     assert_eq!(task.execution.queue.as_deref(), Some("fd69"));
+}
+
+#[tokio::test]
+async fn what_a_task_is_configured_with_is_written_and_read_back() {
+    let server = Server::start(answering(json!({"configurations": [
+        {"task": "other", "configuration": [{"name": "General", "value": "not this"}]},
+        {"task": "66d6", "configuration": [{"name": "General", "type": "dictionary", "value": "{}"}]}]})))
+    .await;
+    let client = server.client();
+    let mut parameters = Parameters::default().with("Args", "run", &"True");
+    let (kind, description) = (Some("int".to_owned()), Some("in minutes".to_owned()));
+    parameters.insert("General", "idle", Parameter { value: "15".to_owned(), kind, description });
+    client.edit_parameters("66d6", &parameters, Others::DropInSection, true).await.unwrap();
+    assert_eq!(
+        server.last("tasks.edit_hyper_params").json(),
+        json!({"task": "66d6", "force": true, "replace_hyperparams": "section", "hyperparams": [
+            {"section": "Args", "name": "run", "value": "True"},
+            {"section": "General", "name": "idle", "value": "15", "type": "int", "description": "in minutes"}]})
+    );
+    let general = Configurations::one("General", "{}".to_owned());
+    client.edit_configurations("66d6", &general, false).await.unwrap();
+    assert_eq!(
+        server.last("tasks.edit_configuration").json(),
+        json!({"task": "66d6", "force": false, "configuration": [{"name": "General", "value": "{}"}]})
+    );
+    assert_eq!(client.configuration("66d6", "General").await.unwrap().as_deref(), Some("{}"));
+    assert_eq!(client.configuration("66d6", "Other").await.unwrap(), None);
+    let sent = server.last("tasks.get_configurations").json();
+    assert_eq!(sent, json!({"tasks": ["66d6"], "names": ["Other"]}));
+
+    let artifact = Artifact {
+        key: "controller".to_owned(),
+        kind: "custom".to_owned(),
+        mode: "input".to_owned(),
+        hash: Some("abc".to_owned()),
+        content_size: Some(3),
+        ..Artifact::default()
+    };
+    client.add_artifacts("66d6", &[artifact], true).await.unwrap();
+    assert_eq!(
+        server.last("tasks.add_or_update_artifacts").json(),
+        json!({"task": "66d6", "force": true, "artifacts": [
+            {"key": "controller", "type": "custom", "mode": "input", "hash": "abc", "content_size": 3}]})
+    );
+    assert!(!format!("{parameters:?}{general:?}").contains("15"), "values may be secrets");
+}
+
+#[tokio::test]
+async fn tasks_are_found_by_project_kind_and_tags_of_the_server() {
+    let server = Server::start(answering(
+        json!({"tasks": [{"id": "66d6", "parent": "66d5", "script": {"binary": "bash"},
+        "execution": {"artifacts": [{"key": "controller", "hash": "abc", "mode": "input", "type": "custom"},
+            {"key": "strange", "content_size": "large"}]}}]}),
+    ))
+    .await;
+    let query = TaskQuery {
+        project: &["p1"],
+        kind: &["service"],
+        system_tags: &["-archived"],
+        ..TaskQuery::default()
+    };
+    let found = server.client().tasks(&query).await.unwrap();
+    assert_eq!(found[0].script.binary.as_deref(), Some("bash"));
+    assert_eq!(found[0].parent.as_deref(), Some("66d5"));
+    assert_eq!(found[0].execution.artifacts.len(), 1, "what is strange is left out");
+    let sent = server.last("tasks.get_all").json();
+    assert_eq!((&sent["project"], &sent["type"]), (&json!(["p1"]), &json!(["service"])));
+    assert_eq!(sent["system_tags"], json!(["-archived"]));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! in one, where instances can't reach the controller. The scripts themselves are the `.sh` files here:
 //! values go in as quoted assignments at their head, never into their text.
 
-mod quote;
+pub(crate) mod quote;
 mod script;
 #[cfg(test)]
 mod tests;

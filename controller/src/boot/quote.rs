@@ -21,7 +21,7 @@ pub(super) fn hocon(text: &str) -> String {
 }
 
 /// Assignments at the head of a script, one a line.
-pub(super) fn assignments<'a>(values: impl IntoIterator<Item = (&'a str, String)>) -> String {
+pub(crate) fn assignments<'a>(values: impl IntoIterator<Item = (&'a str, String)>) -> String {
     values.into_iter().fold(String::new(), |mut text, (name, value)| {
         text.push_str(name);
         text.push('=');

@@ -9,10 +9,13 @@ pub(crate) mod iam_policy;
 mod import;
 mod plan;
 mod reload;
+pub mod remote;
 mod render;
 mod run;
 mod sandbox;
+pub mod service;
 mod status;
+mod template;
 pub(crate) mod wizard;
 
 use std::ffi::OsString;
@@ -55,10 +58,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the autoscaler.
-    Run(ConfigFile),
+    /// Run the autoscaler, from a file, or as the task that a ClearML agent started (CLEARML_TASK_ID).
+    Run(RunArgs),
     /// Look once, print what would be done, do nothing.
     Plan(plan::PlanArgs),
+    /// Make or renew a draft in ClearML's web UI, to be cloned, edited and enqueued there.
+    Template(template::TemplateArgs),
     /// Show the pools, the instances and why nothing else is done.
     Status(status::StatusArgs),
     /// Print a configuration as YAML or JSON, from a file or a ClearML task.
@@ -96,6 +101,14 @@ pub struct ConfigFile {
     pub config_file: PathBuf,
 }
 
+/// Where the configuration of a run is.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The YAML file, as ClearML's aws_autoscaler.py writes it; aws_autoscaler.yaml unless an agent started this.
+    #[arg(long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
 /// Everything after a hidden subcommand's name.
 #[derive(Debug, Args)]
 struct Rest {
@@ -127,12 +140,12 @@ pub fn main() -> ExitCode {
     }
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let _logging = Logging::install(cli.log, cli.log_json);
+    let logging = Logging::install(cli.log, cli.log_json);
     let work = async {
         wizard::refuse_beside(&matches)?;
         match cli.command {
-            Some(command) => dispatch(command).await,
-            None => wizard::script(cli.script).await,
+            Some(command) => dispatch(command, &logging).await,
+            None => wizard::script(cli.script, &logging).await,
         }
     };
     match runtime().and_then(|runtime| runtime.block_on(work)) {
@@ -144,9 +157,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+async fn dispatch(command: Command, logging: &Logging) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(file) => run::run(&file.config_file).await,
+        Command::Run(RunArgs { config_file }) => match (config_file, env("CLEARML_TASK_ID")) {
+            (None, Some(task)) => service::by_agent(&task, logging).await,
+            (Some(file), _) => run::run(&file).await,
+            (None, None) => run::run(Path::new(DEFAULT_CONFIG_FILE)).await,
+        },
+        Command::Template(args) => template::template(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Status(args) => status::status(&args).await,
         Command::Export(args) => export::export(&args).await,

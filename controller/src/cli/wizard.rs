@@ -13,8 +13,12 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::{BadInput, DEFAULT_CONFIG_FILE, env, print, run};
+use super::remote::{Remotely, remote};
+use super::service::{self, TaskOptions};
+use super::{BadInput, DEFAULT_CONFIG_FILE, env, print};
 use crate::config::Document;
+use crate::service::report::Logging;
+use crate::service::task::ContainerOptions;
 use crate::wizard::{
     AsFound, AwsChoices, Choices, Given, GivenPool, GivenResource, Person, Screen, Setup, Stop, configure,
 };
@@ -39,6 +43,10 @@ pub(crate) struct ScriptArgs {
     /// The queue for `--remote`.
     #[arg(long, default_value = DEFAULT_QUEUE, requires = "remote", value_name = "NAME")]
     queue: String,
+    #[command(flatten)]
+    task: TaskOptions,
+    #[command(flatten)]
+    container: ContainerOptions,
     #[command(flatten, next_help_heading = "Answers, in place of the wizard's prompts")]
     answers: Answers,
 }
@@ -132,6 +140,8 @@ pub(crate) struct Chosen {
     pub(crate) file: PathBuf,
     /// What is done with it.
     pub(crate) mode: Mode,
+    /// How it becomes a task.
+    pub(crate) task: TaskOptions,
 }
 
 /// What is done with a configuration.
@@ -142,6 +152,8 @@ pub(crate) enum Mode {
     Remote {
         /// Its name.
         queue: String,
+        /// In which container.
+        container: ContainerOptions,
     },
 }
 
@@ -168,30 +180,29 @@ pub(crate) fn refuse_beside(matches: &ArgMatches) -> Result<(), BadInput> {
 }
 
 /// Configures, and goes on as the operator chose.
-pub(crate) async fn script(args: ScriptArgs) -> anyhow::Result<ExitCode> {
-    let ScriptArgs { run, remote, config_file: file, queue, answers } = args;
+pub(crate) async fn script(args: ScriptArgs, logging: &Logging) -> anyhow::Result<ExitCode> {
+    let ScriptArgs { run, remote, config_file: file, queue, task, container, answers } = args;
     let document = match ask(file.clone(), answers.given()).await? {
         Asked::Document(document) => document,
         Asked::Left(code) => return Ok(ExitCode::from(code)),
     };
     let mode = match (run, remote) {
         (true, _) => Mode::Run,
-        (false, true) => Mode::Remote { queue },
+        (false, true) => Mode::Remote { queue, container },
         (false, false) => {
             print(&how_to_go_on(&file))?;
             return Ok(ExitCode::SUCCESS);
         }
     };
-    begin(Chosen { document, file, mode }).await
+    begin(Chosen { document, file, mode, task }, logging).await
 }
 
-async fn begin(chosen: Chosen) -> anyhow::Result<ExitCode> {
-    let Chosen { document, file, mode } = chosen;
-    tracing::debug!(?document, "configured");
+async fn begin(chosen: Chosen, logging: &Logging) -> anyhow::Result<ExitCode> {
+    let Chosen { document, file, mode, task } = chosen;
     match mode {
-        Mode::Run => run::run(&file).await,
-        Mode::Remote { queue } => {
-            anyhow::bail!("enqueue to {queue}: not in this build; the configuration is saved")
+        Mode::Run => service::run(&document, &file, &task, logging).await,
+        Mode::Remote { queue, container } => {
+            remote(document, &file, Remotely { queue: &queue, task: &task, container: &container }).await
         }
     }
 }

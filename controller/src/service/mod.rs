@@ -15,5 +15,6 @@ pub mod task;
 
 pub use input::Input;
 pub use reload::{ReloadError, Reloader};
+pub(crate) use run::refused;
 pub use run::{Service, plan_once};
 pub use source::{Source, SourceError};

@@ -20,7 +20,7 @@ use super::fleet::{Door, Reach, runs_on_ec2};
 use super::input::Input;
 use super::lease::{Claim, Held, Lease, LeaseError};
 use super::reload::{Reloader, Running};
-use super::report::BootLogs;
+use super::report::{BootLogs, RegionalPrices};
 use super::source::Source;
 use crate::admin::{self, Admin};
 use crate::cli::BadInput;
@@ -52,6 +52,7 @@ pub struct Service {
     gateway: Option<Gateway>,
     reloader: Arc<Reloader>,
     boot_logs: BootLogs,
+    prices: RegionalPrices,
     secrets: Vec<SecretString>,
     /// Held for its socket.
     _admin: Admin,
@@ -109,6 +110,7 @@ impl Service {
         let (in_force, views) = InForce::new(parts, Arc::clone(&launches), silent_idle_limit);
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
+        let prices = RegionalPrices::follow(ec2, config).map_err(|faults| BadInput(faults.to_string()))?;
         let boot_logs = BootLogs::new(ec2.clone(), gateway.as_ref().map(Gateway::sessions));
         let secrets = secrets.clone();
         let cloud = LiveCloud::new(ec2.clone(), fleet.clone(), task.clone(), views.recipe);
@@ -149,10 +151,16 @@ impl Service {
             gateway,
             reloader,
             boot_logs,
+            prices,
             secrets,
             _admin: admin,
             store,
         })
+    }
+
+    /// What instances cost.
+    pub fn prices(&self) -> RegionalPrices {
+        self.prices.clone()
     }
 
     /// Where the boot logs of instances are to be had.
@@ -221,6 +229,7 @@ impl Service {
             gateway,
             reloader: _reloader,
             boot_logs: _,
+            prices: _,
             secrets: _,
             _admin,
             store,
@@ -410,7 +419,7 @@ fn fleet_id(project: &str, prefix: &str) -> FleetId {
 }
 
 /// What ClearML refuses an operator must correct; what may work later is no such thing.
-fn refused(error: &clearml::Error) -> anyhow::Error {
+pub(crate) fn refused(error: &clearml::Error) -> anyhow::Error {
     if error.is_transient() { anyhow::anyhow!("{error}") } else { BadInput(error.to_string()).into() }
 }
 

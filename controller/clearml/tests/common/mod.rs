@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 /// A request as the server saw it.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    pub method: String,
     pub endpoint: String,
     pub authorization: String,
     pub content_type: String,
@@ -154,9 +155,10 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     assert_eq!(header("accept-encoding"), "identity");
     let (authorization, content_type) = (header("authorization"), header("content-type"));
     let endpoint = request.uri().path().trim_start_matches('/').to_owned();
+    let method = request.method().to_string();
     let body = axum::body::to_bytes(request.into_body(), 1 << 24).await.unwrap();
     let body = String::from_utf8(body.to_vec()).unwrap();
-    let seen = Seen { endpoint, authorization, content_type, body };
+    let seen = Seen { method, endpoint, authorization, content_type, body };
     shared.seen.lock().unwrap().push(seen.clone());
     let reply = (shared.handler)(&seen);
     let (status, content_type, body) = match reply {

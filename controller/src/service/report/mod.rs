@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 pub use feed::{ConsoleFeed, FeedLayer, Line, Taken};
 pub use logging::{ConsoleLevel, Logging};
-pub use spend::{Hourly, NoPrices};
+pub use spend::{Hourly, RegionalPrices};
 pub use story::BootLogs;
 
 use self::outbox::Outbox;

@@ -1,10 +1,14 @@
 //! What the fleet costs: by the hour now, and in total since this run began. What is not known is counted,
 //! and never taken for nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use engine::Published;
 use planner::{InstanceType, Market, Time};
+
+use crate::config::{Config, Faults};
+use crate::prices::{Following, PriceFile, Prices, SpotPrices};
 
 /// Prices of instances.
 pub trait Hourly: Send + Sync + 'static {
@@ -12,10 +16,42 @@ pub trait Hourly: Send + Sync + 'static {
     fn hourly(&self, instance_type: &InstanceType, market: Market) -> Option<f64>;
 }
 
-/// Knows no price.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoPrices;
+/// What is known of the prices of a run's region.
+#[derive(Clone)]
+pub struct RegionalPrices {
+    prices: Prices,
+    region: String,
+    /// Spot prices are kept fresh for as long as anybody asks for them.
+    _following: Option<Arc<Following>>,
+}
 
+impl RegionalPrices {
+    /// By `prices_file`, and by EC2's spot prices where the configuration buys spot instances.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub(in crate::service) fn follow(ec2: &ec2::Client, config: &Config) -> Result<Self, Faults> {
+        let file = config.prices_file.as_deref().map(PriceFile::load).transpose()?;
+        let spot = SpotPrices::default();
+        let bought = config.resources.iter().filter(|resource| resource.market == Market::Spot);
+        let types: BTreeSet<String> = bought.map(|resource| resource.instance_type.to_string()).collect();
+        let following = (!types.is_empty()).then(|| Arc::new(spot.follow(ec2.clone(), types)));
+        Ok(Self { prices: Prices::new(file, spot), region: ec2.region().to_owned(), _following: following })
+    }
+}
+
+impl Hourly for RegionalPrices {
+    fn hourly(&self, instance_type: &InstanceType, market: Market) -> Option<f64> {
+        let price = self.prices.hourly(instance_type.as_str(), &self.region, market)?;
+        Some(price.usd_per_hour)
+    }
+}
+
+/// Knows no price.
+#[cfg(test)]
+pub(super) struct NoPrices;
+
+#[cfg(test)]
 impl Hourly for NoPrices {
     fn hourly(&self, _instance_type: &InstanceType, _market: Market) -> Option<f64> {
         None
