@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rexpect::process::PtyProcess;
 
-const COLUMNS: u16 = 80;
+const COLUMNS: NonZeroU16 = NonZeroU16::MIN.saturating_add(79);
 /// More than any test prints, so that nothing scrolls away.
-const ROWS: u16 = 2000;
+const ROWS: NonZeroU16 = NonZeroU16::MIN.saturating_add(1999);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Runs a program on a terminal as a person finds it; afterwards tells how it ended and how it left the terminal.
 const SESSION: &str = r#"trap : INT; echo "session $$"; stty sane rows 24 cols 80; "$@"; code=$?; stty -a; echo "exit code $code""#;
@@ -82,9 +83,11 @@ impl Terminal {
         })
     }
 
-    /// Waits for a text anywhere on the screen.
-    pub fn shows(&self, text: &str) -> anyhow::Result<()> {
-        self.wait(&format!("{text:?}"), |state| state.parser.screen().contents().contains(text))
+    /// Waits for words anywhere on the screen, however they are broken into lines.
+    pub fn shows(&self, words: &str) -> anyhow::Result<()> {
+        let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let wanted = joined(words);
+        self.wait(&format!("{words:?}"), |state| joined(&state.parser.screen().contents()).contains(&wanted))
     }
 
     /// Presses keys, and waits until the screen has changed.

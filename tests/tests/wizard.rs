@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use controller::config::ImageRef;
 use sandbox::clearml::{Options, Server};
+use sandbox::ec2::{self as ec2_sandbox, Ami, Ec2};
 use serde_json::{Value, json};
 use tests::agent::python as clearml_python;
 use tests::harness::controller_executable;
@@ -70,11 +72,16 @@ impl Desk {
     }
 
     fn sit_down(&self, args: &[&str], term: &str) -> anyhow::Result<Terminal> {
+        self.sit_down_with(NOWHERE, args, term)
+    }
+
+    /// With an AWS at this address.
+    fn sit_down_with(&self, aws: &str, args: &[&str], term: &str) -> anyhow::Result<Terminal> {
         let home = self.path().display().to_string();
         let env = [
             ("HOME", home.as_str()),
             ("TERM", term),
-            ("AWS_ENDPOINT_URL", NOWHERE),
+            ("AWS_ENDPOINT_URL", aws),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ];
         Terminal::start(&controller_executable()?, args, self.path(), &env)
@@ -284,7 +291,7 @@ async fn as_the_script_takes_it(file: &Path) -> anyhow::Result<Value> {
 fn nonsense_at_every_prompt_is_explained_and_asked_again() -> anyhow::Result<()> {
     let desk = Desk::new()?;
     let mut person = desk.sit_down(&[], "xterm-256color")?;
-    let mut wrong = |person: &mut Terminal, prompt: &str, nonsense: &str, words: &str| {
+    let wrong = |person: &mut Terminal, prompt: &str, nonsense: &str, words: &str| {
         person.answer(prompt, nonsense)?;
         person.shows(words)?;
         person.prompted(prompt)
@@ -368,6 +375,111 @@ fn nonsense_at_every_prompt_is_explained_and_asked_again() -> anyhow::Result<()>
     ensure!(person.exit_code()? == 0, "{}", person.contents());
     let config = controller::config::load(&desk.path().join(FILE), &|_| None)?;
     ensure!(config.docker_image.is_none() && config.instance_profile.is_some(), "{config:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_aws_answers_it_offers_and_checks() -> anyhow::Result<()> {
+    let nvidia = "NVIDIA Deep Learning AMI v20.11.0-46a68101-e56b-41cd-8e32-631ac6e5d02b";
+    let mut options = ec2_sandbox::Options::default();
+    options.amis.insert("ami-0a1b2c3d4e5f60718".to_owned(), Ami::named(nvidia));
+    options.other_regions.insert("eu-west-1".to_owned(), "opt-in-not-required".to_owned());
+    options.unsupported.insert(("g4dn.4xlarge".to_owned(), "us-east-1b".to_owned()));
+    let aws = Ec2::start(options).await?;
+    let desk = Desk::new()?;
+    let person = desk.sit_down_with(&aws.url(), &[], "xterm-256color")?;
+    tokio::task::spawn_blocking(move || offered(person, nvidia)).await??;
+    let config = controller::config::load(&desk.path().join(FILE), &|_| None)?;
+    let [machine] = config.resources.as_slice() else { anyhow::bail!("one machine type: {config:?}") };
+    ensure!(machine.ami_id == ImageRef::Name(nvidia.to_owned()), "{machine:?}");
+    ensure!(machine.placement == planner::Placement::Zone("us-east-1a".to_owned()), "{machine:?}");
+    Ok(())
+}
+
+fn offered(mut person: Terminal, nvidia: &str) -> anyhow::Result<()> {
+    let person = &mut person;
+    person.answer(DIALOGUE[1], "AKIATYPOTYPOTYPO1234")?;
+    person.answer(DIALOGUE[2], "sandbox secret")?;
+    person.shows("Holds a blank")?;
+    person.answer(DIALOGUE[2], "sandbox-secret")?;
+    person.answer(DIALOGUE[3], "us-east-1")?;
+    person.shows("AWS does not take these credentials:")?;
+    person.answer("Use them nevertheless? [y/N]:", "")?;
+    person.answer("Enter AWS Access Key ID [***************1234]:", "AKIASANDBOXSANDBOX00")?;
+    person.answer(DIALOGUE[2], "sandbox-secret")?;
+    person.answer("Enter AWS region name [us-east-1]:", "us-est-1")?;
+    person.shows("AWS has no region 'us-est-1'; did you mean us-east-1?")?;
+    person.answer("Enter AWS region name [us-east-1]:", "")?;
+    person.answer("for the new instances (leave blank for none) []:", "")?;
+    person.answer(DIALOGUE[5], "")?;
+    person.answer(DIALOGUE[8], "")?;
+    person.shows("g4dn.xlarge")?;
+    person.shows("NVIDIA T4")?;
+    person.answer(DIALOGUE[10], "g4dn.4xlrge")?;
+    person.shows("did you mean g4dn.4xlarge?")?;
+    person.answer(DIALOGUE[10], "?")?;
+    person.shows("t3.micro")?;
+    person.prompted(DIALOGUE[10])?;
+    // Tab completes what is typed as far as it is clear.
+    person.press("g4dn.4")?;
+    person.press("\t")?;
+    person.prompted(&format!("{} g4dn.4xlarge", DIALOGUE[10]))?;
+    person.press("\r")?;
+    person.answer("CPU only? [y/N]:", "")?;
+    person.answer(DIALOGUE[11], "")?;
+    // The document's zone does not have this type.
+    let zone = "Select availability zone ['us-east-1a']:";
+    person.answer(zone, "us-east-1b")?;
+    person.shows("AWS has no availability zone 'us-east-1b' with g4dn.4xlarge in")?;
+    person.answer(zone, "")?;
+    person.answer("default subnet) []:", "subnet-1")?;
+    person.shows("AWS has no subnet 'subnet-1' in us-east-1a;")?;
+    person.answer("default subnet) []:", "")?;
+    let image = format!("Select the Amazon Machine Image id ['{nvidia}']:");
+    person.answer(&image, "ami-00000000")?;
+    person.shows("This region has no image ami-00000000.")?;
+    person.answer(&image, "")?;
+    person.shows("That is ami-0a1b2c3d4e5f60718 now")?;
+    person.shows("The image's own disk is /dev/sda1")?;
+    person.answer("Enter the Amazon EBS device ['/dev/sda1']:", "")?;
+    person.answer(DIALOGUE[15], "")?;
+    person.answer(DIALOGUE[16], "")?;
+    person.answer("(leave blank for none) []:", "sandbx")?;
+    person.shows("AWS has no key pair 'sandbx' in us-east-1; did you mean sandbox?")?;
+    person.answer("(leave blank for none) []:", "sandbox")?;
+    person.answer("(leave blank for the default) []:", "sg-00000000000000002")?;
+    person.shows("did you mean sg-00000000000000001?")?;
+    person.answer("(leave blank for the default) []:", "sg-00000000000000001")?;
+    person.answer(DIALOGUE[17], "aws4gpu")?;
+    person.answer(DIALOGUE[18], "")?;
+    person.answer(DIALOGUE[19], "")?;
+    person.answer("lines for the newly created instances []:", "")?;
+    person.answer(DIALOGUE[21], "gpu_queue")?;
+    person.answer("to the queue ['aws4gpu']:", "")?;
+    person.answer(DIALOGUE[23], "3")?;
+    person.answer("Do you wish to define another queue? [y/N]:", "")?;
+    rest(person)?;
+    person.answer("Save this configuration to 'aws_autoscaler.yaml'? [Y/n]:", "")?;
+    ensure!(person.exit_code()? == 0, "{}", person.contents());
+    Ok(())
+}
+
+#[test]
+fn an_aws_that_never_answers_does_not_hold_the_wizard() -> anyhow::Result<()> {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let desk = Desk::new()?;
+    let mut person =
+        desk.sit_down_with(&format!("http://{}", silent.local_addr()?), &[], "xterm-256color")?;
+    account(&mut person)?;
+    person.shows("AWS can't be asked for choices (no answer within 10 s)")?;
+    first_machine(&mut person)?;
+    person.answer(DIALOGUE[18], "")?;
+    person.prompted(DIALOGUE[19])?;
+    ensure!(
+        person.contents().matches("can't be asked").count() == 1,
+        "once is enough: {}",
+        person.contents()
+    );
     Ok(())
 }
 
@@ -484,7 +596,7 @@ fn a_plain_terminal_has_the_same_dialogue_and_stars() -> anyhow::Result<()> {
 #[test]
 fn a_signal_restores_the_terminal_too() -> anyhow::Result<()> {
     let desk = Desk::new()?;
-    let mut person = desk.sit_down(&[], "xterm-256color")?;
+    let person = desk.sit_down(&[], "xterm-256color")?;
     person.prompted(DIALOGUE[1])?;
     person.terminate_program()?;
     ensure!(person.exit_code()? == 143, "{}", person.contents());
@@ -621,7 +733,7 @@ configurations:
     fs::write(desk.path().join(FILE), "hyper_params: [")?;
     let mut person = desk.sit_down(&[], "xterm-256color")?;
     person.answer("Load the configuration in 'aws_autoscaler.yaml'? [Y/n]:", "")?;
-    person.shows("aws_autoscaler.yaml:1:")?;
+    person.shows("aws_autoscaler.yaml:2:1: not YAML")?;
     person.answer("Go on without it? It is replaced once you save. [y/N]:", "")?;
     ensure!(person.exit_code()? == 2, "{}", person.contents());
     ensure!(desk.written().as_deref() == Some("hyper_params: ["), "untouched");

@@ -108,6 +108,10 @@ pub fn configure(setup: Setup<'_>) -> Result<Document, Stop> {
     }
     if attended {
         wizard.talk.mode = Mode::Correct;
+        // Flags that only the answers beside them, or AWS, showed to be wrong.
+        for line in std::mem::take(&mut wizard.talk.refused) {
+            wizard.talk.say(&format!("  {line}"))?;
+        }
         wizard.review(&file, sure)?;
     } else {
         refuse(&wizard.talk.missing, &wizard.talk.refused)?;
