@@ -26,6 +26,7 @@ pub(super) enum Mode {
 }
 
 /// What is asked, and how.
+#[derive(Default)]
 pub(super) struct Question<'a> {
     /// Its flag.
     pub(super) flag: &'static str,
@@ -47,20 +48,6 @@ impl Question<'_> {
     /// An answer without what a paste may bring along. A password's blanks are its own.
     fn cleaned<'t>(&self, typed: &'t str) -> &'t str {
         if self.secret { typed.trim_matches(['\r', '\n']) } else { typed.trim() }
-    }
-}
-
-impl Default for Question<'_> {
-    fn default() -> Self {
-        Question {
-            flag: "",
-            given: None,
-            prompt: String::new(),
-            default: None,
-            optional: false,
-            secret: false,
-            choices: &[],
-        }
     }
 }
 

@@ -105,25 +105,25 @@ impl Draft {
         let mut fields = fields.clone();
         set(&mut fields, key, value.clone());
         let path = format!("configurations.{RESOURCES}.{PROBE}.{key}");
-        fault_at(&self.probe(PROBE, fields, "queue", json!(1)), |found| {
+        fault_at(&self.probe(PROBE, fields, "queue", &json!(1)), |found| {
             found.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         })
     }
 
     /// What is wrong with a resource's name.
     pub(super) fn check_resource_name(&self, name: &str) -> Result<(), String> {
-        let probe = self.probe(name, sound_fields(), "queue", json!(1));
+        let probe = self.probe(name, sound_fields(), "queue", &json!(1));
         fault_at(&probe, |path| path.starts_with(&format!("configurations.{RESOURCES}")))
     }
 
     /// What is wrong with a queue's name or a maximum.
     pub(super) fn check_budget(&self, queue: &str, maximum: &Value) -> Result<(), String> {
-        let probe = self.probe(PROBE, sound_fields(), queue, maximum.clone());
+        let probe = self.probe(PROBE, sound_fields(), queue, maximum);
         fault_at(&probe, |path| path.starts_with(&format!("configurations.{QUEUES}")))
     }
 
     /// A document of one resource in one queue, in our region.
-    fn probe(&self, name: &str, fields: Fields, queue: &str, maximum: Value) -> Document {
+    fn probe(&self, name: &str, fields: Fields, queue: &str, maximum: &Value) -> Document {
         let mut hyper_params = Map::new();
         if let Some(region) = self.region() {
             hyper_params.insert("cloud_credentials_region".to_owned(), Value::String(region));
