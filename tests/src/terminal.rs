@@ -83,9 +83,11 @@ impl Terminal {
         })
     }
 
-    /// Waits for a text anywhere on the screen.
-    pub fn shows(&self, text: &str) -> anyhow::Result<()> {
-        self.wait(&format!("{text:?}"), |state| state.parser.screen().contents().contains(text))
+    /// Waits for words anywhere on the screen, however they are broken into lines.
+    pub fn shows(&self, words: &str) -> anyhow::Result<()> {
+        let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let wanted = joined(words);
+        self.wait(&format!("{words:?}"), |state| joined(&state.parser.screen().contents()).contains(&wanted))
     }
 
     /// Presses keys, and waits until the screen has changed.

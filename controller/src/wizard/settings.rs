@@ -199,7 +199,7 @@ mod tests {
         assert!(docker_image("nvidia/cuda:10.1 --ipc=host -v /a:/b").is_ok());
         assert!(docker_image("registry.example.com:5000/a/b@sha256:00").is_ok());
         assert!(docker_image("").is_ok(), "without docker");
-        for bad in ["--gpus all", "nvidia cuda?;".trim_start_matches("nvidia "), "§"] {
+        for bad in ["--gpus all", "cuda?;", "§"] {
             assert!(docker_image(bad).unwrap_err().contains("image's name"), "{bad}");
         }
     }
