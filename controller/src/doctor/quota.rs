@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ec2::Bucket;
 
 use super::Check;
-use super::facts::{Facts, Known, market};
+use super::facts::{Facts, Known, Trouble, market};
 use crate::config::Config;
 
 /// What the budget asks of one quota.
@@ -45,7 +45,13 @@ fn line((bucket, market): (Bucket, ec2::Market), need: &Need, quota: &Known<u32>
     let title = bucket.name(market);
     let quota = match quota {
         Ok(quota) => u64::from(*quota),
-        Err(trouble) => return trouble.told(name),
+        // Worth knowing, and no more: a launch beyond a quota waits, and says so.
+        Err(Trouble::Denied(why) | Trouble::Refused(why) | Trouble::Silent(why)) => {
+            let detail = format!("{title}: could not be looked at: {why}; the budget may use {most}");
+            let remedy =
+                "allow statement Setup of `controller iam-policy`, or see the console of Service Quotas";
+            return Check::warning(name, detail, remedy);
+        }
     };
     let remedy = format!("ask for more of \"{title}\" in the console of Service Quotas, or lower the budget");
     let detail = format!("{title}: {quota} vCPUs, of which the budget may use {most}");
