@@ -1,6 +1,7 @@
 """Does with ClearML's SDK what a user does with the autoscaler's template, and reads back what became of it.
 
 sdk_service.py enqueue NAME=VALUE...   clones the template, sets parameters, enqueues it; prints the clone's id
+sdk_service.py abort ID                aborts a task, as the web page does
 sdk_service.py read ID                 prints what a user sees of a task, as JSON
 """
 import json
@@ -25,6 +26,10 @@ def enqueue(values):
     print(clone.id)
 
 
+def abort(task_id):
+    Task.get_task(task_id=task_id).mark_stop_request(status_reason="enough")
+
+
 def read(task_id):
     task = Task.get_task(task_id=task_id)
     seen = {
@@ -34,6 +39,8 @@ def read(task_id):
         "parameters": task.get_parameters(),
         "general": task.get_configuration_object_as_dict("General"),
         "page": task.get_output_log_web_page(),
+        "scalars": sorted(task.get_reported_scalars()),
+        "plots": sorted({plot["metric"] for plot in task.get_reported_plots()}),
     }
     print(json.dumps(seen))
 
@@ -41,5 +48,7 @@ def read(task_id):
 if __name__ == "__main__":
     if sys.argv[1] == "enqueue":
         enqueue(dict(pair.split("=", 1) for pair in sys.argv[2:]))
+    elif sys.argv[1] == "abort":
+        abort(sys.argv[2])
     else:
         read(sys.argv[2])

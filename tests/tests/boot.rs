@@ -37,7 +37,7 @@ async fn an_instance_boots_does_its_work_and_goes_when_idle() -> anyhow::Result<
     let instance = stage.only_instance()?;
     ensure!(instance.reason.as_deref() == Some(TERMINATED), "the controller ended it: {:?}", instance.reason);
     let log = stage.log();
-    for word in ["kind=drain", "kind=retire", "terminated"] {
+    for word in ["told to drain", "told to retire", "terminated"] {
         ensure!(log.contains(word), "the log tells of {word}:\n{log}");
     }
     stage.strike().await

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use sandbox::clearml::Status;
 use tests::agent::python as clearml_python;
 use tests::harness::{LIMIT, Setting, Stage};
@@ -35,11 +34,14 @@ async fn a_clone_of_the_template_is_run_by_an_agent_and_scales_a_queue() -> anyh
     wait(&stage, &agent, "and goes when it is idle", Stage::is_swept).await?;
     ensure!(stage.task(&service)?.status == Status::InProgress, "the service goes on: {}", stage.story());
 
-    // Told to end as `docker stop` does it.
-    let pid = fs::read_to_string(stage.file("state").join("lock"))?;
-    kill_process(Pid::from_raw(pid.trim().parse()?).context("a pid is positive")?, Signal::TERM)?;
-    wait(&stage, &agent, "the service completes", |stage| {
-        stage.task(&service).is_ok_and(|task| task.status == Status::Completed)
+    sdk(&stage, &["abort", &service])?;
+    wait(&stage, &agent, "the service ends as its user wants it", |stage| {
+        stage.task(&service).is_ok_and(|task| task.status == Status::Stopped)
+    })
+    .await?;
+    // What the agent has to say comes after that.
+    wait(&stage, &agent, "the agent is done with it", |stage| {
+        stage.clearml().workers().iter().all(|worker| worker.task.is_none())
     })
     .await?;
 
@@ -51,10 +53,19 @@ async fn a_clone_of_the_template_is_run_by_an_agent_and_scales_a_queue() -> anyh
         "Running AWS auto-scaler as a service",
         "Execution log http",
         "terminated",
+        "aborted",
     ] {
         ensure!(console.contains(part), "{part:?} is in the console:\n{console}");
     }
     ensure!(console.matches("Running AWS auto-scaler as a service").count() == 1, "once:\n{console}");
+    let reason = seen["status_reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("aborted by its user"), "{reason}");
+    for part in ["instances", "waiting"] {
+        let named = |names: &serde_json::Value| names.to_string().to_lowercase().contains(part);
+        ensure!(named(&seen["scalars"]) || named(&seen["plots"]), "{part}: {seen}");
+    }
+    ensure!(seen["scalars"].as_array().is_some_and(|scalars| scalars.len() >= 4), "{}", seen["scalars"]);
+    ensure!(seen["plots"].as_array().is_some_and(|plots| plots.len() >= 4), "{}", seen["plots"]);
     ensure!(seen["parameters"]["General/max_idle_time_min"] == "0.05", "{seen}");
     ensure!(seen["general"]["queues"]["work"][0][1] == 1, "{seen}");
     let key = stage.sandbox.clearml.secret_key();

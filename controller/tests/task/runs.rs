@@ -48,7 +48,10 @@ async fn a_run_is_a_task_with_everything_but_secrets_and_goes_on_in_it_after_a_r
     assert!(err.contains("git_pass") && err.contains("--store-secrets"), "it says what it left out: {err}");
     assert!(!err.contains("a-secret-of"), "{err}");
     let info = stage.handle().task(&id).unwrap();
-    assert_eq!((info.status, info.status_reason.as_str()), (Status::Stopped, "told to stop"));
+    assert_eq!(
+        (info.status, info.status_reason.as_str()),
+        (Status::Stopped, "told to stop; shutdown action: none")
+    );
 
     // What changed in the file is what the task shows.
     let mut hyper_params = stage.hyper_params();
