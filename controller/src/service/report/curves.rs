@@ -1,7 +1,7 @@
 //! The curves: instances by state, waiting tasks, waits, launches, failures, spend.
 //!
-//! A curve that stays level is written every few minutes only; when it moves, its old height is written
-//! once more just before, so that a step looks like one.
+//! A curve that stays level is written every few minutes only. One that counts goes in steps: its old
+//! height is written once more just before the new one, so that a step looks like one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,15 +40,19 @@ impl Curves {
         is_last: bool,
     ) -> Vec<Point> {
         let now = published.snapshot.now;
-        let mut heights = instances(published, observer);
-        heights.extend(queues(published, observer));
-        heights.extend(events(observer.counts));
-        heights.extend(spend(meter));
+        let mut steps = instances(published, observer);
+        steps.extend(waiting(published));
+        steps.extend(events(observer.counts));
+        steps.extend(rate(meter));
+        let mut slopes = oldest(published, observer);
+        slopes.extend(total(meter));
         let iter = self.place(now);
         let level = if is_last { Duration::ZERO } else { LEVEL };
         let mut points = Vec::new();
-        for (curve, value) in heights {
-            self.step(&mut points, curve, value, (iter, now), level);
+        for (heights, in_steps) in [(steps, true), (slopes, false)] {
+            for (curve, value) in heights {
+                self.draw(&mut points, curve, value, in_steps, (iter, now), level);
+            }
         }
         // Each of these stands for itself: no level is drawn between two of them.
         for (queue, sample) in observer.waits.sample() {
@@ -72,11 +76,12 @@ impl Curves {
         self.first.saturating_add(seconds)
     }
 
-    fn step(
+    fn draw(
         &mut self,
         points: &mut Vec<Point>,
         curve: (String, String),
         value: f64,
+        in_steps: bool,
         (iter, now): (i64, Time),
         level: Duration,
     ) {
@@ -93,7 +98,7 @@ impl Curves {
             if *last_iter >= iter || (is_level && now.since(*last_at) < level) {
                 return;
             }
-            if !is_level && last_iter + 1 < iter {
+            if in_steps && !is_level && last_iter + 1 < iter {
                 points.push(at(iter - 1, *last, now.0.saturating_sub(1000)));
             }
         }
@@ -140,18 +145,23 @@ fn of_type(instance_type: &planner::InstanceType) -> String {
 }
 
 /// A queue that can't be read has no height.
-fn queues(published: &Published, observer: &Observer) -> Heights {
-    let mut heights = Heights::new();
-    for queue in published.policy.queues() {
-        let Some(waiting) = published.snapshot.queues.get(queue) else { continue };
-        heights.insert(("waiting tasks".to_owned(), queue.to_string()), waiting.len() as f64);
-        let oldest = observer.waits.oldest(queue, published.snapshot.now).unwrap_or_default();
-        heights.insert(
-            ("longest wait of those waiting (s)".to_owned(), queue.to_string()),
-            oldest.as_secs_f64().round(),
-        );
-    }
-    heights
+fn waiting(published: &Published) -> Heights {
+    let queues = published.policy.queues().into_iter();
+    let counted = queues.filter_map(|queue| Some((queue, published.snapshot.queues.get(queue)?.len())));
+    counted.map(|(queue, count)| (("waiting tasks".to_owned(), queue.to_string()), count as f64)).collect()
+}
+
+/// For how long those that wait have waited.
+fn oldest(published: &Published, observer: &Observer) -> Heights {
+    let listed = published.policy.queues().into_iter();
+    let listed = listed.filter(|queue| published.snapshot.queues.contains_key(*queue));
+    listed
+        .map(|queue| {
+            let oldest = observer.waits.oldest(queue, published.snapshot.now).unwrap_or_default();
+            let curve = ("longest wait of those waiting (s)".to_owned(), queue.to_string());
+            (curve, oldest.as_secs_f64().round())
+        })
+        .collect()
 }
 
 fn events(counts: Counts) -> Heights {
@@ -168,21 +178,23 @@ fn events(counts: Counts) -> Heights {
 }
 
 /// A sum with a price missing in it goes by another name.
-fn spend(meter: &Meter) -> Heights {
+fn rate(meter: &Meter) -> Heights {
     let rate = meter.rate();
-    let mut heights = Heights::new();
-    let mut set = |metric: &str, variant: &str, value: f64| {
-        heights.insert((metric.to_owned(), variant.to_owned()), value);
+    let mut heights = Heights::from([(
+        ("instances of unknown price".to_owned(), "now".to_owned()),
+        f64::from(rate.unpriced),
+    )]);
+    let variant = match (rate.priced, rate.unpriced) {
+        (_, 0) => "all instances",
+        (0, _) => return heights,
+        _ => "instances of known price",
     };
-    if rate.unpriced == 0 {
-        set("spend ($ an hour)", "all instances", rate.known);
-    } else if rate.priced > 0 {
-        set("spend ($ an hour)", "instances of known price", rate.known);
-    }
-    set("instances of unknown price", "now", f64::from(rate.unpriced));
-    if let Some(total) = meter.total() {
-        let variant = if meter.is_partial { "known part since the start" } else { "since the start" };
-        set("spend in total ($)", variant, total);
-    }
+    heights.insert(("spend ($ an hour)".to_owned(), variant.to_owned()), rate.known);
     heights
+}
+
+fn total(meter: &Meter) -> Heights {
+    let variant = if meter.is_partial { "known part since the start" } else { "since the start" };
+    let total = meter.total().map(|total| (("spend in total ($)".to_owned(), variant.to_owned()), total));
+    total.into_iter().collect()
 }

@@ -101,8 +101,9 @@ fn a_life() -> Vec<Published> {
         pass(5, &["one"], None),
         pass(10, &["one"], Some((State::Requested, 10))),
         pass(20, &["one"], Some((booting(), 15))),
-        // Idle for a second at 50 s: no pass has shown it.
-        pass(55, &[], Some((busy("one"), 51))),
+        // Idle for a second at 50 s: no pass has shown it. The queue was read before that.
+        pass(55, &["one"], Some((busy("one"), 51))),
+        pass(56, &[], Some((busy("one"), 51))),
         pass(115, &[], Some((State::Idle, 111))),
         pass(175, &[], Some((State::Draining, 171))),
         pass(178, &[], Some((State::Retired, 177))),

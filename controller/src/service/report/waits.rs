@@ -43,9 +43,12 @@ impl Waits {
     pub(super) fn observe(&mut self, published: &Published) -> BTreeMap<TaskId, Duration> {
         let snapshot = &published.snapshot;
         let now = snapshot.now;
+        let held = held(published);
         let mut listed: BTreeSet<&TaskId> = BTreeSet::new();
         for queue in published.policy.queues() {
-            for task in snapshot.queues.get(queue).into_iter().flatten() {
+            // What an instance holds waits no more: the queue was read before it was taken.
+            let waiting = snapshot.queues.get(queue).into_iter().flatten();
+            for task in waiting.filter(|task| !held.contains_key(task)) {
                 listed.insert(task);
                 match self.waiting.get_mut(task) {
                     Some(seen) if seen.queue == *queue => seen.left = None,
@@ -57,7 +60,7 @@ impl Waits {
             }
         }
         let mut started = BTreeMap::new();
-        let running = self.running(published, &listed);
+        let running = self.running(published, held, &listed);
         for (task, at) in running {
             if let Some(Seen { queue, first, left: _ }) = self.waiting.remove(&task) {
                 let wait = at.max(first).since(first);
@@ -89,24 +92,41 @@ impl Waits {
     }
 
     /// Tasks that waited, have left their queue, and are run by something now; and since when.
-    fn running(&self, published: &Published, listed: &BTreeSet<&TaskId>) -> Vec<(TaskId, Time)> {
+    fn running<'a>(
+        &self,
+        published: &'a Published,
+        held: BTreeMap<&'a TaskId, Time>,
+        listed: &BTreeSet<&TaskId>,
+    ) -> Vec<(TaskId, Time)> {
         let snapshot = &published.snapshot;
-        let waited = |task: &TaskId| self.waiting.contains_key(task) && !listed.contains(task);
-        let mut running: BTreeMap<&TaskId, Time> = BTreeMap::new();
-        for instance in snapshot.instances.values() {
-            if let State::Busy { task: Some(task) } = &instance.state
-                && waited(task)
-            {
-                running.insert(task, instance.since.min(snapshot.now));
-            }
-        }
+        let mut running = held;
         let by_worker = snapshot.workers.values().filter_map(|worker| worker.task.as_ref());
         let in_progress = snapshot.running.iter().map(|task| &task.task);
         for task in by_worker.chain(in_progress) {
-            if waited(task) {
-                running.entry(task).or_insert(snapshot.now);
-            }
+            running.entry(task).or_insert(snapshot.now);
         }
-        running.into_iter().map(|(task, at)| (task.clone(), at)).collect()
+        let waited = |task: &TaskId| self.waiting.contains_key(task) && !listed.contains(task);
+        running.into_iter().filter(|(task, _)| waited(task)).map(|(task, at)| (task.clone(), at)).collect()
     }
+}
+
+/// The tasks that instances say they hold, and since when.
+fn held(published: &Published) -> BTreeMap<&TaskId, Time> {
+    let snapshot = &published.snapshot;
+    let busy = snapshot.instances.values().filter_map(|instance| match &instance.state {
+        State::Busy { task: Some(task) } => Some((task, instance.since.min(snapshot.now))),
+        State::Busy { task: None }
+        | State::Requested
+        | State::Pending
+        | State::Booting { .. }
+        | State::Idle
+        | State::Draining
+        | State::Drained
+        | State::Retiring
+        | State::Retired
+        | State::Terminating
+        | State::Gone
+        | State::Lost { .. } => None,
+    });
+    busy.collect()
 }

@@ -9,8 +9,17 @@ use crate::service::report::spend::{Hourly, price};
 
 /// Rows at most.
 const ROWS: usize = 1000;
-const HEADER: [&str; 9] =
-    ["instance", "type", "resource", "zone", "market", "state", "task", "launched (UTC)", "cost"];
+const HEADER: [(&str, u32); 9] = [
+    ("instance", 175),
+    ("type", 100),
+    ("resource", 100),
+    ("zone", 90),
+    ("market", 90),
+    ("state", 110),
+    ("task", 275),
+    ("launched (UTC)", 160),
+    ("cost", 190),
+];
 
 pub(super) fn plot(published: &Published, prices: &dyn Hourly) -> String {
     let now = published.snapshot.now;
@@ -72,7 +81,7 @@ fn cost(
     match price(prices, instance_type, market) {
         Some(price) => {
             let hours = now.since(launched_at).as_secs_f64() / 3600.0;
-            format!("${:.2} at ${price:.3} an hour", price * hours)
+            format!("${:.3} at ${price:.3} an hour", price * hours)
         }
         None => "unknown".to_owned(),
     }

@@ -47,14 +47,16 @@ fn fitting(rows: usize, most: usize, render: impl Fn(usize) -> Value) -> String 
     }
 }
 
-/// A table with a title, column by column.
-fn table(title: &str, header: &[&str], columns: &[Vec<String>]) -> Value {
-    let header: Vec<String> = header.iter().map(|name| format!("<b>{name}</b>")).collect();
+/// A table with a title, column by column; each column by its name and its share of the width.
+fn table(title: &str, header: &[(&str, u32)], columns: &[Vec<String>]) -> Value {
+    let widths: Vec<u32> = header.iter().map(|(_, width)| *width).collect();
+    let header: Vec<String> = header.iter().map(|(name, _)| format!("<b>{name}</b>")).collect();
     json!({
         "data": [{
             "type": "table",
+            "columnwidth": widths,
             "header": {"values": header, "align": "left", "fill": {"color": "#dfe5ec"}},
-            "cells": {"values": columns, "align": "left", "height": 24},
+            "cells": {"values": columns, "align": "left", "height": 24, "font": {"size": 11}},
         }],
         "layout": {"title": {"text": title}},
     })

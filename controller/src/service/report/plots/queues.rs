@@ -8,8 +8,18 @@ use super::{columns, fitting, left_out, table};
 
 /// Rows at most.
 const ROWS: usize = 500;
-const HEADER: [&str; 10] =
-    ["queue", "resource", "offers", "waiting", "maximum", "instances", "booting", "idle", "busy", "note"];
+const HEADER: [(&str, u32); 10] = [
+    ("queue", 110),
+    ("resource", 110),
+    ("offers", 230),
+    ("waiting", 65),
+    ("maximum", 75),
+    ("instances", 75),
+    ("booting", 65),
+    ("idle", 50),
+    ("busy", 50),
+    ("note", 260),
+];
 
 pub(super) fn plot(published: &Published) -> String {
     let pools = Status::of(published).pools;

@@ -101,7 +101,7 @@ fn the_fleet_is_a_table_with_what_each_instance_costs() {
     assert_eq!(cells[0][0], "i-0123456789abc0001", "the newest first");
     assert_eq!(cells[6][0], "d636544c01444ea0a62b805f51639ef2");
     assert_eq!(cells[7][0], "2026-11-23 17:51:25");
-    assert_eq!(cells[8], serde_json::json!(["unknown", "$0.16 at $0.158 an hour"]));
+    assert_eq!(cells[8], serde_json::json!(["unknown", "$0.158 at $0.158 an hour"]));
     assert_eq!(title(&plots["Fleet"]), "2 instances");
 }
 

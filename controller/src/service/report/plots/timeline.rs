@@ -30,18 +30,18 @@ pub(super) fn plot(published: &Published, observer: &Observer) -> String {
         json!({
             "data": traces,
             "layout": {
-                "title": {"text": format!("Instances of the last 6 hours{left_out}")},
+                "title": {"text": format!("Instances of the last 6 hours, UTC{left_out}")},
                 "barmode": "overlay",
                 "bargap": 0.3,
                 "height": FRAME_PIXELS + ROW_PIXELS * shown,
-                "xaxis": {"type": "date", "title": {"text": "UTC"}},
+                "xaxis": {"type": "date"},
                 "yaxis": {
                     "automargin": true,
                     "type": "category",
                     "categoryorder": "array",
                     "categoryarray": rows.iter().rev().map(|(id, track)| name(id, track)).collect::<Vec<_>>(),
                 },
-                "legend": {"orientation": "h", "traceorder": "normal"},
+                "legend": {"traceorder": "normal"},
             },
         })
     })

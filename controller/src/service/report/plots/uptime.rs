@@ -12,22 +12,26 @@ use crate::service::report::observe::{Observer, Phase};
 
 /// Resources at most.
 const RESOURCES: usize = 60;
+/// Below it, minutes are shown.
+const MINUTES_BELOW: Duration = Duration::from_secs(2 * 3600);
 
 pub(super) fn plot(published: &Published, observer: &Observer) -> String {
     let resources = totals(published, observer);
     fitting(resources.len(), RESOURCES, |shown| {
         let rows = &resources[..shown];
-        let traces: Vec<Value> = Phase::ALL.iter().map(|phase| trace(*phase, rows)).collect();
+        let longest = rows.first().map(|(_, phases)| phases.values().sum::<Duration>()).unwrap_or_default();
+        let unit = if longest < MINUTES_BELOW { Unit::Minutes } else { Unit::Hours };
+        let traces: Vec<Value> = Phase::ALL.iter().map(|phase| trace(*phase, rows, unit)).collect();
         let since = date(published.snapshot.started_at);
         let left_out = left_out("largest", shown, resources.len());
         json!({
             "data": traces,
             "layout": {
-                "title": {"text": format!("Hours of instances by resource since {since} UTC{left_out}")},
+                "title": {"text": format!("Time of instances by resource since {since} UTC{left_out}")},
                 "barmode": "stack",
-                "xaxis": {"title": {"text": "hours"}, "rangemode": "tozero"},
+                "xaxis": {"title": {"text": unit.name()}, "rangemode": "tozero"},
                 "yaxis": {"automargin": true, "type": "category", "autorange": "reversed"},
-                "legend": {"orientation": "h", "traceorder": "normal"},
+                "legend": {"traceorder": "normal"},
             },
         })
     })
@@ -52,22 +56,40 @@ fn totals<'a>(published: &'a Published, observer: &'a Observer) -> Vec<Total<'a>
     totals
 }
 
-fn trace(phase: Phase, rows: &[Total<'_>]) -> Value {
+#[derive(Clone, Copy)]
+enum Unit {
+    Minutes,
+    Hours,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Minutes => "minutes",
+            Self::Hours => "hours",
+        }
+    }
+
+    fn of(self, time: Duration) -> f64 {
+        let length = match self {
+            Self::Minutes => 60.0,
+            Self::Hours => 3600.0,
+        };
+        (time.as_secs_f64() / length * 1000.0).round() / 1000.0
+    }
+}
+
+fn trace(phase: Phase, rows: &[Total<'_>], unit: Unit) -> Value {
     let names: Vec<&str> = rows.iter().map(|(resource, _)| resource.as_str()).collect();
-    let hours: Vec<f64> = rows
-        .iter()
-        .map(|(_, phases)| {
-            let hours = phases.get(&phase).copied().unwrap_or_default().as_secs_f64() / 3600.0;
-            (hours * 10_000.0).round() / 10_000.0
-        })
-        .collect();
+    let times: Vec<f64> =
+        rows.iter().map(|(_, phases)| unit.of(phases.get(&phase).copied().unwrap_or_default())).collect();
     json!({
         "type": "bar",
         "orientation": "h",
         "name": phase.name(),
         "y": names,
-        "x": hours,
+        "x": times,
         "marker": {"color": colour(phase)},
-        "hovertemplate": "%{y}: %{x:.2f} h",
+        "hovertemplate": format!("%{{y}}: %{{x:.2f}} {}", unit.name()),
     })
 }
