@@ -27,7 +27,7 @@ def enqueue(values):
 
 
 def abort(task_id):
-    Task.get_task(task_id=task_id).mark_stop_request(status_reason="enough")
+    Task.get_task(task_id=task_id).mark_stop_request(status_message="enough")
 
 
 def read(task_id):

@@ -53,13 +53,12 @@ async fn a_clone_of_the_template_is_run_by_an_agent_and_scales_a_queue() -> anyh
         "Running AWS auto-scaler as a service",
         "Execution log http",
         "terminated",
-        "aborted",
+        "the task was aborted",
+        "told to stop",
     ] {
         ensure!(console.contains(part), "{part:?} is in the console:\n{console}");
     }
     ensure!(console.matches("Running AWS auto-scaler as a service").count() == 1, "once:\n{console}");
-    let reason = seen["status_reason"].as_str().unwrap_or_default();
-    ensure!(reason.contains("aborted by its user"), "{reason}");
     for part in ["instances", "waiting"] {
         let named = |names: &serde_json::Value| names.to_string().to_lowercase().contains(part);
         ensure!(named(&seen["scalars"]) || named(&seen["plots"]), "{part}: {seen}");
