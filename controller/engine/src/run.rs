@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
 use planner::{Action, InstanceId, Intent, Plan, Policy, Source, Time};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::apply::{Outcome, Ports, apply};
 use crate::holds::HoldLog;
@@ -74,7 +74,6 @@ pub struct Engine<C, E, S, J, K> {
     looked_up_at: Time,
     pub(crate) published: watch::Sender<Arc<Published>>,
     holds: HoldLog,
-    nudge: Arc<Notify>,
 }
 
 impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J, K> {
@@ -108,18 +107,12 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             looked_up_at: Time(0),
             published: watch::Sender::new(Arc::new(Published::before(policy, now))),
             holds: HoldLog::default(),
-            nudge: Arc::new(Notify::new()),
         })
     }
 
     /// What the last pass saw and decided.
     pub fn published(&self) -> watch::Receiver<Arc<Published>> {
         self.published.subscribe()
-    }
-
-    /// Wakes the loop; carries no data.
-    pub fn nudge(&self) -> Arc<Notify> {
-        Arc::clone(&self.nudge)
     }
 
     /// Reads every source once and plans once; applies nothing.
@@ -142,7 +135,6 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let mut applying: Option<BoxFuture<'static, Vec<Outcome>>> = None;
         let mut next_pass = Some(self.ports.clock.now());
         let mut last_pass = Time(0);
-        let nudge = self.nudge();
         let sessions = Arc::clone(&self.ports.sessions);
         let clock = self.ports.clock.clone();
         loop {
@@ -186,7 +178,6 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                     soon(&mut next_pass);
                 }
                 () = sessions.changed() => soon(&mut next_pass),
-                () = nudge.notified() => soon(&mut next_pass),
                 // Whoever had the policy to give may be gone: then it stays as it is.
                 Ok(()) = self.start.policy.changed() => soon(&mut next_pass),
                 // Nobody to change them is no event.

@@ -4,6 +4,7 @@ pub(crate) mod artifacts;
 mod assembly;
 pub(crate) mod boot_scripts;
 pub(crate) mod fleet;
+mod foundation;
 mod input;
 pub mod lease;
 pub mod life;
@@ -13,8 +14,8 @@ mod run;
 mod source;
 pub mod task;
 
+pub(crate) use foundation::refused;
 pub use input::Input;
 pub use reload::{ReloadError, Reloader};
-pub(crate) use run::refused;
 pub use run::{Service, plan_once};
 pub use source::{Source, SourceError};

@@ -1,30 +1,27 @@
 //! One run of the autoscaler, put together: configuration, ClearML, lease, journal, EC2, gateway, loop.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clearml::ServerInfo;
 use engine::ports::Clock as _;
 use engine::{Engine, Intervals, Ports, Published, Start};
-use planner::{FleetId, Hold, ShutdownAction, SidecarMode};
+use planner::{Hold, ShutdownAction, SidecarMode};
 use secrecy::SecretString;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::artifacts::sidecar_dir;
-use super::assembly::{Assembly, InForce};
+use super::assembly::InForce;
 use super::boot_scripts::{AgentSetups, Setups};
-use super::fleet::{Door, Reach, runs_on_ec2};
+use super::foundation::{Foundation, refused};
 use super::input::Input;
 use super::lease::{Claim, Held, Lease, LeaseError};
-use super::reload::{Reloader, Running};
+use super::reload::Reloader;
 use super::report::{BootLogs, RegionalPrices};
-use super::source::Source;
 use crate::admin::{self, Admin};
 use crate::cli::BadInput;
-use crate::config::{self, Config, Document, Variables};
+use crate::config::Config;
 use crate::gateway::{Artifacts, Gateway, Identity, Limits, SessionTable};
 use crate::journal::Store;
 use crate::live::{LiveClearMl, LiveClock, LiveCloud, Recipe};
@@ -283,100 +280,6 @@ pub(super) fn intervals(config: &Config) -> Intervals {
     Intervals { queues: config.queue_interval, workers: WORKERS_INTERVAL, cloud: config.cloud_interval }
 }
 
-/// What every command needs before it can look at anything.
-struct Foundation {
-    source: Source,
-    document: Document,
-    config: Arc<Config>,
-    variables: Variables,
-    settings: config::clearml::Settings,
-    clearml: clearml::Client,
-    server: ServerInfo,
-    ec2: ec2::Client,
-    fleet: FleetId,
-    mode: SidecarMode,
-    runs_on_ec2: bool,
-    reach: Option<Reach>,
-    task: Option<String>,
-    secrets: Vec<SecretString>,
-}
-
-impl Foundation {
-    async fn lay(input: Input) -> anyhow::Result<Self> {
-        let Input { source, document, config, variables, clearml: settings, aws_endpoint, aws_keys, task } =
-            input;
-        let secrets = secrets_of(&config, &settings);
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        let clearml = settings.client()?;
-        let server = clearml.login().await.map_err(|error| refused(&error))?;
-        let project = clearml.ensure_project("DevOps").await.map_err(|error| refused(&error))?;
-        let fleet = fleet_id(&project, &config.prefix);
-        let on_ec2 = match (config.sidecar, &config.advertise) {
-            (config::SidecarSetting::Off, _) | (_, Some(_)) => None,
-            (config::SidecarSetting::Auto | config::SidecarSetting::Required, None) => runs_on_ec2().await,
-        };
-        let runs_on_ec2 = on_ec2.is_some();
-        let (mode, warning) = config.sidecar_mode(runs_on_ec2);
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}");
-        }
-        let reach = Reach::of(&config, mode, on_ec2)?;
-        let ec2 = ec2::Client::connect(super::fleet::ec2_settings(&config, aws_endpoint, aws_keys))
-            .await
-            .map_err(|error| BadInput(error.to_string()))?;
-        let config = Arc::new(config);
-        Ok(Self {
-            source,
-            document,
-            config,
-            variables,
-            settings,
-            clearml,
-            server,
-            ec2,
-            fleet,
-            mode,
-            runs_on_ec2,
-            reach,
-            task,
-            secrets,
-        })
-    }
-
-    fn assembly(&self, gateway: Option<&Gateway>, launches: &Arc<Setups>) -> anyhow::Result<Assembly> {
-        let door =
-            gateway.zip(self.reach.as_ref()).map(|(gateway, reach)| Arc::new(Door::of(gateway, reach)));
-        let sidecars = match gateway {
-            Some(gateway) => Some((gateway.artifacts().clone(), sidecar_dir(&self.config)?)),
-            None => None,
-        };
-        Ok(Assembly {
-            fleet: self.fleet.clone(),
-            task: self.task.clone(),
-            mode: self.mode,
-            clearml: self.settings.clone(),
-            launches: Arc::clone(launches),
-            door,
-            sidecars,
-        })
-    }
-
-    fn reloader(self, assembly: Assembly, in_force: InForce) -> Reloader {
-        Reloader {
-            source: self.source,
-            variables: self.variables,
-            clearml: self.clearml,
-            runs_on_ec2: self.runs_on_ec2,
-            assembly,
-            in_force,
-            running: Mutex::new(Running { document: self.document, config: self.config }),
-            turn: tokio::sync::Mutex::new(()),
-        }
-    }
-}
-
 async fn open_gateway(
     foundation: &Foundation,
     store: &Arc<Store>,
@@ -396,31 +299,6 @@ async fn open_gateway(
     };
     let scripts = Arc::clone(launches);
     Ok(Gateway::bind(settings, &identity, Arc::clone(store), scripts, artifacts, clock)?)
-}
-
-/// ClearML's, AWS's and git's secrets, as far as they are known here.
-fn secrets_of(config: &Config, settings: &config::clearml::Settings) -> Vec<SecretString> {
-    let mut secrets = vec![match &settings.credentials {
-        clearml::Credentials::Keys { access: _, secret } => secret.clone(),
-        clearml::Credentials::Token(token) => token.clone(),
-    }];
-    secrets.extend(config.git.password.clone());
-    if let config::Credentials::Keys { access_key: _, secret_key, session_token } = &config.aws.credentials {
-        secrets.push(secret_key.clone());
-        secrets.extend(session_token.clone());
-    }
-    secrets
-}
-
-/// Tells this server's fleet of this prefix from every other in the AWS account.
-fn fleet_id(project: &str, prefix: &str) -> FleetId {
-    let digest = Sha256::digest(format!("{project}\n{prefix}"));
-    FleetId(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// What ClearML refuses an operator must correct; what may work later is no such thing.
-pub(crate) fn refused(error: &clearml::Error) -> anyhow::Error {
-    if error.is_transient() { anyhow::anyhow!("{error}") } else { BadInput(error.to_string()).into() }
 }
 
 /// Another autoscaler is the operator's to end; a server that does not answer is nobody's fault here.
