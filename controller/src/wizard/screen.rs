@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -100,6 +100,8 @@ impl Person for Screen {
         if !self.plain {
             return self.read(prompt, Aid { choices: Vec::new(), masked: true });
         }
+        // Before the prompt is there to be answered: rpassword turns the echo off only after it.
+        let _echo = AsFound::silenced();
         let config = rpassword::ConfigBuilder::new().password_feedback_mask('*').build();
         rpassword::prompt_password_with_config(prompt, config).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => NoAnswer::Left,
@@ -115,6 +117,16 @@ impl AsFound {
     /// `None` without a terminal.
     pub fn of_stdin() -> Option<Self> {
         termios::tcgetattr(io::stdin()).ok().map(Self)
+    }
+
+    /// The same, and nothing that is typed is shown from now on.
+    fn silenced() -> Option<Self> {
+        let found = Self::of_stdin()?;
+        let mut silent = found.0.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        // A terminal that refuses this refuses rpassword as well, which tells of it.
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &silent);
+        Some(found)
     }
 }
 
