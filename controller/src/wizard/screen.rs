@@ -119,11 +119,11 @@ impl AsFound {
         termios::tcgetattr(io::stdin()).ok().map(Self)
     }
 
-    /// The same, and nothing that is typed is shown from now on.
+    /// The same; from now on nothing that is typed is shown, and a Ctrl-D is a key like any other.
     fn silenced() -> Option<Self> {
         let found = Self::of_stdin()?;
         let mut silent = found.0.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
+        silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
         // A terminal that refuses this refuses rpassword as well, which tells of it.
         let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &silent);
         Some(found)
