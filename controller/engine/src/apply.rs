@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use planner::{Action, InstanceId, Intent, IntentId, Order, Time, WorkerId};
+use planner::{Action, Boots, InstanceId, Intent, IntentId, Order, ResourceName, Time, WorkerId};
 
 use crate::ports::{ClearMl, Clock, Cloud, CloudError, Journal, Launch, Prepared, Sessions};
 
@@ -67,12 +67,26 @@ pub(crate) enum Outcome {
     Failed { what: String, error: String },
 }
 
-/// Applies all actions at once, so far as they may run side by side; then notes what became ready.
+/// What the journal is to know besides what the calls bring.
+pub(crate) struct Notes {
+    /// Instances whose agent is up.
+    pub(crate) ready: Vec<(InstanceId, Time)>,
+    /// How boots ended.
+    pub(crate) boots: Vec<(ResourceName, Boots)>,
+}
+
+impl Notes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.boots.is_empty()
+    }
+}
+
+/// Applies all actions at once, so far as they may run side by side; then writes the notes.
 pub(crate) async fn apply<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
     ports: Ports<C, E, S, J, K>,
     actions: Vec<Action>,
     known: BTreeMap<IntentId, (Intent, Prepared)>,
-    ready: Vec<(InstanceId, Time)>,
+    notes: Notes,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(actions.len());
     let mut running: FuturesUnordered<BoxFuture<'static, Outcome>> = FuturesUnordered::new();
@@ -100,9 +114,14 @@ pub(crate) async fn apply<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Cloc
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
     }
-    for (instance, at) in ready {
+    for (instance, at) in notes.ready {
         if let Err(error) = ports.journal.mark_ready(&instance, at).await {
             tracing::warn!(%instance, "{error}");
+        }
+    }
+    for (resource, boots) in notes.boots {
+        if let Err(error) = ports.journal.note_boots(&resource, &boots).await {
+            tracing::warn!(%resource, "{error}");
         }
     }
     outcomes

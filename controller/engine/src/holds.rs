@@ -82,6 +82,11 @@ fn worth_telling(hold: &Hold, now: Time) -> Option<(String, Option<String>)> {
         Hold::ResourceBlocked { resource, .. } => {
             Some((format!("blocked {resource}"), Some(format!("resource {resource}: can be launched again"))))
         }
+        Hold::PoolPaused { resource, .. } => {
+            Some((format!("paused {resource}"), Some(format!("resource {resource}: may be tried again"))))
+        }
+        Hold::Kept { instance } => Some((format!("kept {instance}"), None)),
+        Hold::Orphan { instance, .. } => Some((format!("orphan {instance}"), None)),
         Hold::LaunchGivenUp { intent, .. } => Some((format!("given up {intent}"), None)),
         Hold::DrainRefused { instance, .. } | Hold::OrderRefused { instance, .. } => {
             Some((format!("refused {instance}"), None))
@@ -96,7 +101,8 @@ fn worth_telling(hold: &Hold, now: Time) -> Option<(String, Option<String>)> {
         | Hold::LaunchUnanswered { .. }
         | Hold::LostUntil { .. }
         | Hold::Adopting { .. }
-        | Hold::NextCall { .. }
+        | Hold::Unproven { .. }
+        | Hold::Paced { .. }
         | Hold::Booting { .. }
         | Hold::IdleUntil { .. }
         | Hold::KeptForWaiting { .. }
@@ -108,5 +114,12 @@ fn worth_telling(hold: &Hold, now: Time) -> Option<(String, Option<String>)> {
 
 /// Whether someone should look.
 fn is_grave(hold: &Hold) -> bool {
-    matches!(hold, Hold::ResourceBlocked { .. } | Hold::QueueUnknown { .. } | Hold::Limbo { .. })
+    matches!(
+        hold,
+        Hold::ResourceBlocked { .. }
+            | Hold::QueueUnknown { .. }
+            | Hold::Limbo { .. }
+            | Hold::PoolPaused { .. }
+            | Hold::Orphan { .. }
+    )
 }

@@ -6,6 +6,7 @@
 //! these five alone.
 
 mod apply;
+mod boots;
 mod holds;
 mod memory;
 mod merge;

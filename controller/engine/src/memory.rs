@@ -4,9 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use planner::{Instance, InstanceId, Intent, IntentId, LostReason, Offering, Order, Signal, State, Time};
+use planner::{
+    Boots, Instance, InstanceId, Intent, IntentId, LAUNCHES_KEPT, LostReason, Offering, Order, ResourceName,
+    Signal, State, Time,
+};
 
 use crate::ports::{CloudInstance, CloudState, Launch, Prepared};
+
+/// An offering that was not refused for so long begins anew with the shortest pause.
+const REFUSALS_KEPT: Duration = Duration::from_secs(2 * 3600);
 
 /// An instance, as this run knows it.
 #[derive(Clone, Debug)]
@@ -19,6 +25,10 @@ pub(crate) struct Known {
     /// The journal has `ready_at`.
     pub(crate) ready_marked: bool,
     pub(crate) last_order: Option<(Order, Time)>,
+    /// It went by an operator's word, or as an orphan: that says nothing of its boot.
+    pub(crate) ended_by_operator: bool,
+    /// It counted as a boot that succeeded or failed.
+    pub(crate) boot_judged: bool,
     /// Our own call to end it went through.
     pub(crate) terminated_at: Option<Time>,
     pub(crate) state: State,
@@ -36,6 +46,13 @@ pub(crate) struct Memory {
     pub(crate) instances: BTreeMap<InstanceId, Known>,
     pub(crate) intents: BTreeMap<IntentId, (Intent, Prepared)>,
     pub(crate) unavailable: BTreeMap<Offering, (Time, String)>,
+    /// How often in a row EC2 refused an offering, and when it did so last.
+    pub(crate) refusals: BTreeMap<Offering, (u32, Time)>,
+    pub(crate) boots: BTreeMap<ResourceName, Boots>,
+    /// Pools whose boots the journal does not know yet.
+    pub(crate) unnoted_boots: BTreeSet<ResourceName>,
+    /// What was asked for lately: when, and how many instances.
+    pub(crate) launches: BTreeMap<IntentId, (Time, u32)>,
     /// From the journal: when instances of earlier runs were ready.
     pub(crate) ready_marks: BTreeMap<InstanceId, Time>,
 }
@@ -52,6 +69,7 @@ impl Memory {
                 zone: None,
                 state: CloudState::Pending,
                 launched_at: now,
+                kept: false,
             };
             self.instances.entry(id.clone()).or_insert_with(|| Known::new(seen, false, now));
         }
@@ -71,6 +89,7 @@ impl Memory {
                     let mut known = Known::new(seen.clone(), true, now);
                     known.ready_at = self.ready_marks.get(id).copied();
                     known.ready_marked = known.ready_at.is_some();
+                    known.boot_judged = known.ready_marked;
                     tracing::info!(instance = %id, resource = %seen.resource, "adopted");
                     self.instances.insert(id.clone(), known);
                 }
@@ -90,12 +109,32 @@ impl Memory {
             .collect()
     }
 
+    /// Pools whose boots the journal does not know yet.
+    pub(crate) fn take_unnoted_boots(&mut self) -> Vec<(ResourceName, Boots)> {
+        let unnoted = std::mem::take(&mut self.unnoted_boots);
+        unnoted.into_iter().filter_map(|name| Some((name.clone(), self.boots.get(&name)?.clone()))).collect()
+    }
+
+    /// EC2 was asked for so many instances; a question that is asked again counts once.
+    pub(crate) fn asked_for(&mut self, intent: &IntentId, count: u32, at: Time) {
+        self.launches.entry(intent.clone()).or_insert((at, count)).1 = count;
+    }
+
+    /// What was asked for lately, oldest first.
+    pub(crate) fn launches(&self) -> Vec<(Time, u32)> {
+        let mut launches: Vec<(Time, u32)> = self.launches.values().copied().collect();
+        launches.sort_unstable();
+        launches
+    }
+
     /// Drops what has been gone for a while and what is over.
     pub(crate) fn forget(&mut self, is_named: impl Fn(&InstanceId) -> bool, now: Time) {
         const KEPT: Duration = Duration::from_secs(600);
         self.instances
             .retain(|id, known| known.state != State::Gone || is_named(id) || now.since(known.since) < KEPT);
         self.unavailable.retain(|_, (until, _)| *until > now);
+        self.refusals.retain(|_, (_, last)| now.since(*last) < REFUSALS_KEPT);
+        self.launches.retain(|_, (at, _)| now.since(*at) < LAUNCHES_KEPT);
     }
 }
 
@@ -108,6 +147,8 @@ impl Known {
             ready_at: None,
             ready_marked: false,
             last_order: None,
+            ended_by_operator: false,
+            boot_judged: false,
             terminated_at: None,
             state: State::Requested,
             since: now,
@@ -132,7 +173,12 @@ impl Known {
     }
 
     /// As the planner sees it.
-    pub(crate) fn instance(&self, worker: planner::WorkerId, answer: planner::Answer) -> Instance {
+    pub(crate) fn instance(
+        &self,
+        worker: planner::WorkerId,
+        answer: planner::Answer,
+        accounted: bool,
+    ) -> Instance {
         Instance {
             resource: self.seen.resource.clone(),
             queue: self.seen.queue.clone(),
@@ -140,6 +186,8 @@ impl Known {
             zone: self.seen.zone.clone(),
             worker,
             intent: self.seen.intent.clone(),
+            kept: self.seen.kept,
+            accounted,
             launched_at: self.seen.launched_at,
             adopted_at: self.adopted_at,
             ready_at: self.ready_at,

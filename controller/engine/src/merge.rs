@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{
-    Answer, InstanceId, LostReason, OrderKind, Policy, SidecarMode, Signal, Snapshot, Source, State, TaskId,
-    Time, WorkerId,
+    Answer, InstanceId, IntentId, LostReason, OrderKind, Policy, SidecarMode, Signal, Snapshot, Source,
+    State, TaskId, Time, WorkerId,
 };
 
+use crate::boots::boot_end;
 use crate::memory::{Known, Memory, is_gone};
 use crate::ports::{CloudState, Gate, Session, Standing};
 use crate::views::Views;
@@ -35,11 +36,13 @@ pub(crate) fn snapshot(
     policy: &Policy,
     views: &Views,
     sessions: &BTreeMap<InstanceId, Session>,
+    knows: impl Fn(&InstanceId, Option<&IntentId>) -> bool,
     memory: &mut Memory,
     lease_held: bool,
     now: Time,
 ) -> Snapshot {
     let workers = workers_by_instance(policy, views);
+    let mut boot_ends = Vec::new();
     for (id, known) in &mut memory.instances {
         let was_lost = matches!(known.state, State::Lost { .. });
         settle_state(
@@ -56,7 +59,11 @@ pub(crate) fn snapshot(
         {
             tracing::warn!(instance = %id, ?reason, "lost an instance");
         }
+        if let Some(end) = boot_end(known, sessions.get(id)) {
+            boot_ends.push((known.seen.resource.clone(), end));
+        }
     }
+    memory.note_boot_ends(boot_ends, now);
     let answered = memory.intents.values().filter_map(|(intent, _)| intent.answered.clone()).flatten();
     let answered: BTreeSet<InstanceId> = answered.collect();
     memory.forget(|id| workers.contains_key(id) || answered.contains(id), now);
@@ -67,7 +74,8 @@ pub(crate) fn snapshot(
         .map(|(id, known)| {
             let worker =
                 WorkerId::of(&policy.prefix, &known.seen.resource, &known.seen.offering.instance_type, id);
-            (id.clone(), known.instance(worker, answer(known, sessions.get(id))))
+            let accounted = sessions.contains_key(id) || knows(id, known.seen.intent.as_ref());
+            (id.clone(), known.instance(worker, answer(known, sessions.get(id)), accounted))
         })
         .collect();
     Snapshot {
@@ -84,6 +92,8 @@ pub(crate) fn snapshot(
         running: views.tasks.data.clone(),
         intents: memory.intents.iter().map(|(id, (intent, _))| (id.clone(), intent.clone())).collect(),
         unavailable: memory.unavailable.clone(),
+        boots: memory.boots.clone(),
+        launches: memory.launches(),
         proven_gone: views.proven_gone.clone(),
         ..Snapshot::default()
     }

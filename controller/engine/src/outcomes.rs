@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Offering, State, Time};
+use planner::{Offering, Refusal, State, TerminateReason, Time, pause_after};
 
 use crate::apply::Outcome;
 use crate::ports::{ClearMl, Clock, Cloud, CloudError, Journal, Launch, Sessions};
@@ -11,15 +11,18 @@ use crate::publish::Published;
 use crate::reasons;
 use crate::run::Engine;
 
-/// How long an offering is left alone after EC2 refused it, by what it said.
-fn refusal_pause(error: &CloudError) -> Duration {
-    Duration::from_secs(match error {
-        CloudError::NoCapacity(_) => 180,
-        CloudError::Throttled(_) => 5,
-        CloudError::Gone(_) => 1,
-        CloudError::Denied(_) | CloudError::Invalid(_) => 300,
-        CloudError::Other(_) => 10,
-    })
+/// A launch that could not be written down or made a request of is tried again after this.
+const NOT_BEGUN_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the planner reckons the pause by.
+fn refusal(error: &CloudError) -> Refusal {
+    match error {
+        CloudError::NoCapacity(_) => Refusal::NoCapacity,
+        CloudError::Throttled(_) => Refusal::Throttled,
+        CloudError::Gone(_) => Refusal::Gone,
+        // `Other` is never a refusal: it may have gone through, and is asked again with the same token.
+        CloudError::Denied(_) | CloudError::Invalid(_) | CloudError::Other(_) => Refusal::Wrong,
+    }
 }
 
 impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J, K> {
@@ -30,19 +33,23 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 let ids: Vec<&str> = instances.iter().map(planner::InstanceId::as_str).collect();
                 let told = reasons::launched(&self.last_pass(), &launch, &ids.join(", "), ids.len());
                 tracing::info!(intent = %launch.intent, "{told}");
+                let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+                self.memory.asked_for(&launch.intent, count, now);
+                self.memory.refusals.remove(&launch.offering);
                 self.memory.remember_launch(&launch, &instances, now);
                 self.remember_intent(launch.intent, intent, request);
                 self.look_at_cloud(now);
                 false
             }
             Outcome::Refused { launch, error } => {
-                let pause = refusal_pause(&error);
+                let pause = self.refused(&launch.offering, &error, now);
                 tracing::warn!(
                     resource = %launch.resource,
                     "launch of {} {} for queue {} refused: {error}: left alone for {}",
                     launch.count, launch.offering, launch.queue, reasons::span(pause)
                 );
                 self.memory.intents.remove(&launch.intent);
+                self.memory.launches.remove(&launch.intent);
                 self.leave_alone(launch.offering, pause, error.to_string(), now);
                 // The next pass tries the next pool at once: this one is left alone by name.
                 false
@@ -52,6 +59,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                     resource = %launch.resource, intent = %launch.intent,
                     "launch unanswered, to be asked for again with the same token: {error}"
                 );
+                self.memory.asked_for(&launch.intent, launch.count, now);
                 self.remember_intent(launch.intent, intent, request);
                 self.look_at_cloud(now);
                 false
@@ -83,6 +91,12 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 for instance in &instances {
                     if let Some(known) = self.memory.instances.get_mut(instance) {
                         known.terminated_at = Some(at);
+                        known.ended_by_operator = match reason {
+                            TerminateReason::Shutdown | TerminateReason::Orphan => true,
+                            TerminateReason::Retired
+                            | TerminateReason::NeverReady
+                            | TerminateReason::Lost => false,
+                        };
                         known.enter(State::Terminating, planner::Signal::None, at);
                     }
                 }
@@ -106,8 +120,18 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         self.published.borrow().clone()
     }
 
+    /// Counts a refusal; how long the offering is to be left alone for it.
+    fn refused(&mut self, offering: &Offering, error: &CloudError, now: Time) -> Duration {
+        let (times, last) = self.memory.refusals.entry(offering.clone()).or_insert((0, now));
+        *times = times.saturating_add(1);
+        *last = now;
+        let fleet = self.last_pass().policy.fleet.clone();
+        let times = self.memory.refusals.get(offering).map_or(1, |(times, _)| *times);
+        pause_after(refusal(error), times, offering, fleet.as_str())
+    }
+
     fn begin_failed(&mut self, launch: Launch, error: String, now: Time) {
-        self.leave_alone(launch.offering, Duration::from_secs(10), error, now);
+        self.leave_alone(launch.offering, NOT_BEGUN_PAUSE, error, now);
     }
 
     fn leave_alone(&mut self, offering: Offering, pause: Duration, reason: String, now: Time) {

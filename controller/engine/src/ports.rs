@@ -5,8 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use planner::{
-    ClientToken, InstanceId, Intent, IntentId, Offering, Order, QueueName, ResourceName, TaskId, TaskRef,
-    Time, WorkerId,
+    Boots, ClientToken, InstanceId, Intent, IntentId, Offering, Order, QueueName, ResourceName, TaskId,
+    TaskRef, Time, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,8 @@ pub struct CloudInstance {
     pub state: CloudState,
     /// By EC2's clock.
     pub launched_at: Time,
+    /// It has the tag by which an operator spares it.
+    pub kept: bool,
 }
 
 /// EC2's instance states.
@@ -180,6 +182,8 @@ pub struct Session {
     pub last_seen: Time,
     /// The boot script's phase; `ready` once the agent is up, `failed` if a phase failed.
     pub boot_phase: String,
+    /// The phase that failed, if one did, with the end of its log.
+    pub boot_failure: Option<String>,
     /// What the agents do, taken together: the instance is idle only if each of them is.
     pub gate: Gate,
     /// Since when, by the sidecar's monotonic duration counted back from the report's arrival.
@@ -248,6 +252,16 @@ pub trait Journal: Send + Sync + 'static {
         &self,
         instance: &InstanceId,
         at: Time,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// Whether a sidecar of this instance could attach: its launch or its own token is on record.
+    fn knows(&self, instance: &InstanceId, intent: Option<&IntentId>) -> bool;
+    /// How the boots of each pool ended, as far as earlier runs have noted it.
+    fn boots(&self) -> BTreeMap<ResourceName, Boots>;
+    /// Notes how the boots of a pool ended.
+    fn note_boots(
+        &self,
+        resource: &ResourceName,
+        boots: &Boots,
     ) -> impl Future<Output = Result<(), JournalError>> + Send;
     /// Intents that are not closed, with their requests.
     fn open(

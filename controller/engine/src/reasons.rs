@@ -59,6 +59,7 @@ pub(crate) fn terminated(published: &Published, instances: &str, reason: Termina
         TerminateReason::NeverReady => {
             format!("not ready within {} of the launch", span(published.policy.max_spin_up))
         }
+        TerminateReason::Orphan => "it has the fleet's tag, and nothing accounts for it".to_owned(),
         TerminateReason::Shutdown => "the operator wants all of them gone".to_owned(),
         TerminateReason::Lost => "lost past its deadline, and nothing shows a task there".to_owned(),
     };

@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use planner::{Action, InstanceId, Intent, Plan, Policy, Source, Time};
 use tokio::sync::watch;
 
-use crate::apply::{Outcome, Ports, apply};
+use crate::apply::{Notes, Outcome, Ports, apply};
 use crate::holds::HoldLog;
 use crate::memory::Memory;
 use crate::merge;
@@ -92,6 +92,10 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             instances: BTreeMap::new(),
             intents,
             unavailable: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            boots: ports.journal.boots(),
+            unnoted_boots: BTreeSet::new(),
+            launches: BTreeMap::new(),
             ready_marks: ports.journal.ready_marks(),
         };
         let policy = start.policy.borrow().clone();
@@ -146,10 +150,11 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 self.holds.tell(&passed.plan, now);
                 last_pass = now;
                 next_pass = Some(wake_at.map_or(now.after(IDLE_GAP), |at| at.min(now.after(IDLE_GAP))));
-                let ready = self.memory.take_unmarked();
-                if !actions.is_empty() || !ready.is_empty() {
+                let notes =
+                    Notes { ready: self.memory.take_unmarked(), boots: self.memory.take_unnoted_boots() };
+                if !actions.is_empty() || !notes.is_empty() {
                     let known = self.memory.intents.clone();
-                    applying = Some(Box::pin(apply(self.ports.clone(), actions, known, ready)));
+                    applying = Some(Box::pin(apply(self.ports.clone(), actions, known, notes)));
                 }
                 continue;
             }
@@ -204,7 +209,11 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let policy = self.start.policy.borrow_and_update().clone();
         let lease_held = *self.start.lease.borrow_and_update();
         let sessions = self.ports.sessions.sessions();
-        let snapshot = merge::snapshot(&policy, &self.views, &sessions, &mut self.memory, lease_held, now);
+        let knows = |instance: &InstanceId, intent: Option<&planner::IntentId>| {
+            self.ports.journal.knows(instance, intent)
+        };
+        let snapshot =
+            merge::snapshot(&policy, &self.views, &sessions, knows, &mut self.memory, lease_held, now);
         let mut plan = planner::plan(&policy, &snapshot);
         let violation = planner::check(&policy, &snapshot, &plan).err();
         if let Some(violation) = &violation {

@@ -109,6 +109,7 @@ fn world(instances: usize, pools: usize, waiting: usize) -> (Policy, Snapshot) {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(10),
+        launches_per_minute: 600,
         shutdown: None,
     };
     let mut snapshot = Snapshot {
@@ -131,6 +132,10 @@ fn world(instances: usize, pools: usize, waiting: usize) -> (Policy, Snapshot) {
     }
     snapshot.queues = lists;
     for number in 0..instances {
+        snapshot
+            .boots
+            .entry(resource(number % pools))
+            .or_insert_with(|| planner::Boots { proven: true, ..planner::Boots::default() });
         add(&policy, &mut snapshot, number, resource(number % pools), queue(number % pools), &offering);
     }
     // The engine makes a snapshot anew for every pass, in the order of its maps: so it lies in memory.
@@ -170,6 +175,8 @@ fn add(
         zone: Some("us-east-1b".to_owned()),
         worker,
         intent: None,
+        kept: false,
+        accounted: true,
         launched_at: ago(1_000_000),
         adopted_at: ago(1_000_000),
         ready_at: (!matches!(state, State::Booting { .. })).then(|| ago(900_000)),

@@ -7,6 +7,7 @@ use crate::hold::Hold;
 use crate::ids::{TaskId, Time};
 use crate::names::Names;
 use crate::plan::Plan;
+use crate::removals::is_orphan;
 use crate::role::Role;
 use crate::snapshot::{Snapshot, Source};
 
@@ -34,10 +35,16 @@ struct Sighting<'a> {
 impl<'a> Evidence<'a> {
     /// Goes through both lists once, for those members that may be ended.
     pub(crate) fn of(fleet: &Fleet<'a>) -> Self {
-        let may_be_ended = |role: Role| matches!(role, Role::Retired | Role::Overdue { .. } | Role::Lost);
+        let may_be_ended = |role: Role| {
+            matches!(role, Role::Retired | Role::Overdue { .. } | Role::Lost | Role::Coming { .. })
+        };
+        let is_suspect = |member: &&Member<'_>| {
+            let may_be_ended = matches!(member.role, Role::Retired | Role::Overdue { .. } | Role::Lost);
+            may_be_ended || is_orphan(fleet, member)
+        };
         let mut suspects = Names::with_capacity(0);
         let mut sightings = Vec::new();
-        for member in fleet.members.iter().filter(|member| may_be_ended(member.role)) {
+        for member in fleet.members.iter().filter(is_suspect) {
             suspects.place(member.id.as_str());
             sightings.push(Sighting::default());
         }

@@ -61,6 +61,8 @@ pub(crate) struct PoolView<'a> {
     /// Instances that nothing has told to go.
     pub(crate) staying: u32,
     pub(crate) coming: u32,
+    /// Instances that have not shown yet whether they boot, the overdue included.
+    pub(crate) unready: u32,
     pub(crate) undraining: u32,
     /// Idle ones, and how many of them this pass leaves open.
     pub(crate) idle: Vec<usize>,
@@ -182,6 +184,7 @@ impl<'a> Fleet<'a> {
                 expected: 0,
                 staying: 0,
                 coming: 0,
+                unready: 0,
                 undraining: 0,
                 idle: Vec::new(),
                 open: 0,
@@ -212,8 +215,10 @@ impl<'a> Fleet<'a> {
             match member.role {
                 Role::Coming { .. } => {
                     pool.coming += 1;
+                    pool.unready += 1;
                     pool.staying += 1;
                 }
+                Role::Overdue { .. } => pool.unready += 1,
                 Role::Idle => {
                     pool.idle.push(index);
                     pool.open += 1;
@@ -225,12 +230,7 @@ impl<'a> Fleet<'a> {
                     pool.staying += 1;
                 }
                 Role::Drained => pool.drained.push(index),
-                Role::Overdue { .. }
-                | Role::Draining
-                | Role::Retiring
-                | Role::Retired
-                | Role::Lost
-                | Role::Leaving => {}
+                Role::Draining | Role::Retiring | Role::Retired | Role::Lost | Role::Leaving => {}
             }
         }
         self.members.push(member);

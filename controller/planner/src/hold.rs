@@ -74,12 +74,44 @@ pub enum Hold {
         /// Why, and the remedy.
         reason: String,
     },
-    /// One call asks for so many at most; the rest follows.
-    NextCall {
+    /// Boots of this pool failed in a row: it rests.
+    PoolPaused {
         /// Which.
         resource: ResourceName,
-        /// How many more.
+        /// How many.
+        failures: u32,
+        /// One may be tried again then.
+        until: Time,
+        /// Why the last of them failed.
+        reason: String,
+    },
+    /// The pool has not shown a ready instance (again): as many as may try are on their way.
+    Unproven {
+        /// Which.
+        resource: ResourceName,
+        /// Boots that failed so far.
+        failures: u32,
+        /// Why the last of them failed.
+        reason: String,
+    },
+    /// As many instances as the pace allows were launched lately.
+    Paced {
+        /// How many more are wanted.
         count: u32,
+        /// More may be launched then.
+        until: Time,
+    },
+    /// An operator's tag spares it.
+    Kept {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Nothing accounts for it: it is looked at once more, then it goes.
+    Orphan {
+        /// Which.
+        instance: InstanceId,
+        /// When.
+        until: Time,
     },
     /// A launch's reply was lost; it is asked for again with the same token.
     LaunchUnanswered {

@@ -4,6 +4,7 @@
 //! a value; [`check`] re-reads a plan against the invariants before anything acts on it. No clock,
 //! no randomness, no I/O and no logging: the crate's clippy.toml and its dependency list see to it.
 
+mod boots;
 mod check;
 mod evidence;
 mod fleet;
@@ -13,9 +14,11 @@ mod ids;
 mod intents;
 mod names;
 mod orders;
+mod pace;
 mod pass;
 mod plan;
 mod policy;
+mod refusals;
 mod removals;
 mod role;
 mod scale_down;
@@ -24,16 +27,19 @@ mod shutdown;
 mod snapshot;
 mod words;
 
+pub use boots::Boots;
 pub use check::{Violation, check};
 pub use hold::Hold;
 pub use ids::{
     ClientToken, FleetId, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
+pub use pace::LAUNCHES_KEPT;
 pub use pass::plan;
 pub use plan::{Action, Order, OrderKind, Plan, TerminateReason};
 pub use policy::{
     Market, NoShutdownAction, Offering, Placement, Policy, Pool, Resource, ShutdownAction, SidecarMode,
 };
+pub use refusals::{Refusal, pause_after};
 pub use snapshot::{
     Answer, Freshness, Instance, Intent, LostReason, Signal, Snapshot, Source, State, TaskRef, Worker,
 };

@@ -102,6 +102,8 @@ pub enum TerminateReason {
     NeverReady,
     /// It is lost past its deadline, and nothing shows a task on it.
     Lost,
+    /// Two looks found nothing that accounts for it, and nothing shows that its agent was ever up.
+    Orphan,
     /// The operator said that all go.
     Shutdown,
 }

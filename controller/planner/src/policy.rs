@@ -30,6 +30,8 @@ pub struct Policy {
     pub silent_grace: Duration,
     /// How long an order may stay unanswered before it is sent again.
     pub order_patience: Duration,
+    /// At most so many instances are launched within any 60 seconds, over all pools.
+    pub launches_per_minute: u32,
     /// The run is about to end, and this is to become of the fleet. Nothing is launched any more.
     #[serde(default)]
     pub shutdown: Option<ShutdownAction>,

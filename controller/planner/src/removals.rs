@@ -1,15 +1,19 @@
 //! Who is ended, and by what right: the retired, those that never became ready, and the lost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, read_since};
 use crate::fleet::{Fleet, Member};
 use crate::hold::Hold;
 use crate::ids::{InstanceId, Time};
 use crate::plan::{Action, Plan, TerminateReason};
 use crate::policy::SidecarMode;
 use crate::role::Role;
-use crate::snapshot::State;
+use crate::snapshot::{Signal, Source, State};
+
+/// Between the two looks at an instance that nothing accounts for.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Terminations, and the holds of those that come near one.
 pub(crate) fn plan_removals(fleet: &Fleet<'_>, plan: &mut Plan) {
@@ -30,6 +34,25 @@ fn right_to_end<'a>(
     plan: &mut Plan,
 ) -> Option<TerminateReason> {
     let instance = member.instance;
+    if instance.kept {
+        match member.role {
+            Role::Retired | Role::Overdue { .. } | Role::Lost => {
+                plan.holds.push(Hold::Kept { instance: member.id.clone() });
+            }
+            Role::Coming { .. }
+            | Role::Idle
+            | Role::Busy
+            | Role::Draining
+            | Role::Drained
+            | Role::Undraining
+            | Role::Retiring
+            | Role::Leaving => {}
+        }
+        return None;
+    }
+    if is_orphan(fleet, member) && !evidence.lists(member) {
+        return orphan(fleet, member, evidence, plan);
+    }
     match member.role {
         Role::Retired => {
             let free = evidence.is_free_since(fleet, member, instance.since, plan);
@@ -51,6 +74,45 @@ fn right_to_end<'a>(
         | Role::Retiring
         | Role::Leaving => None,
     }
+}
+
+/// Whether nothing accounts for an instance and no sidecar speaks for it. Once its agent was up it is not
+/// this but lost: it may hold a task.
+pub(crate) fn is_orphan(fleet: &Fleet<'_>, member: &Member<'_>) -> bool {
+    let instance = member.instance;
+    let silent = match member.role {
+        Role::Coming { .. } | Role::Overdue { .. } | Role::Lost => instance.signal == Signal::None,
+        Role::Idle
+        | Role::Busy
+        | Role::Draining
+        | Role::Drained
+        | Role::Undraining
+        | Role::Retiring
+        | Role::Retired
+        | Role::Leaving => false,
+    };
+    silent
+        && !instance.accounted
+        && instance.ready_at.is_none()
+        && fleet.policy.sidecar == SidecarMode::Required
+}
+
+/// Marked when this run first saw it, looked at again after a while, then removed.
+fn orphan<'a>(
+    fleet: &Fleet<'a>,
+    member: &Member<'a>,
+    evidence: &Evidence<'a>,
+    plan: &mut Plan,
+) -> Option<TerminateReason> {
+    let until = member.instance.adopted_at.after(LOOK_AGAIN);
+    if fleet.snapshot.now < until {
+        plan.holds.push(Hold::Orphan { instance: member.id.clone(), until });
+        plan.wake(until);
+        return None;
+    }
+    let free = evidence.is_free_since(fleet, member, until, plan);
+    let still_there = read_since(fleet.snapshot, &[Source::Cloud], until, plan);
+    (free && still_there).then_some(TerminateReason::Orphan)
 }
 
 /// Past its limit it goes. But one whose agent is on ClearML's list was up, whether or not this run saw it:

@@ -24,7 +24,9 @@ pub(crate) fn plan_drains(fleet: &mut Fleet<'_>, plan: &mut Plan) {
         drain_idle(fleet, queue, plan);
     }
     for member in fleet.members.iter().filter(|member| member.role == Role::Draining) {
-        if fleet.demand_is_known(member) {
+        if member.instance.kept {
+            plan.holds.push(Hold::Kept { instance: member.id.clone() });
+        } else if fleet.demand_is_known(member) {
             orders::give(fleet, member, OrderKind::Drain, plan);
         }
     }
@@ -42,6 +44,9 @@ fn drain_strays(fleet: &Fleet<'_>, plan: &mut Plan) {
     let mut staying: BTreeMap<&ResourceName, u32> = BTreeMap::new();
     for member in fleet.members.iter().filter(|member| member.pool.is_none()) {
         match member.role {
+            Role::Idle if member.instance.kept => {
+                plan.holds.push(Hold::Kept { instance: member.id.clone() });
+            }
             Role::Idle if is_reachable(fleet, member) && fresh => {
                 orders::give(fleet, member, OrderKind::Drain, plan);
             }
@@ -78,7 +83,8 @@ fn drain_excess(fleet: &mut Fleet<'_>, plan: &mut Plan) {
         }
         if sure {
             let mut idle = pool.idle.clone();
-            idle.retain(|index| is_reachable(fleet, &fleet.members[*index]));
+            let may_go = |member: &Member<'_>| is_reachable(fleet, member) && !member.instance.kept;
+            idle.retain(|index| may_go(&fleet.members[*index]));
             idle.sort_by_key(|index| (fleet.members[*index].instance.since, *index));
             idle.truncate(excess as usize);
             for index in idle {
@@ -100,8 +106,8 @@ fn drain_excess(fleet: &mut Fleet<'_>, plan: &mut Plan) {
     }
 }
 
-/// As many idle instances as tasks wait are kept; the rest goes at its limit, later pools first, then
-/// the longest idle.
+/// As many idle instances as tasks wait are kept, those with an operator's tag before all others; the rest
+/// goes at its limit, later pools first, then the longest idle.
 fn drain_idle(fleet: &mut Fleet<'_>, queue: usize, plan: &mut Plan) {
     let snapshot = fleet.snapshot;
     let waiting = fleet.queues[queue].waiting;
@@ -111,14 +117,15 @@ fn drain_idle(fleet: &mut Fleet<'_>, queue: usize, plan: &mut Plan) {
     let mut idle = Vec::new();
     for (position, at) in fleet.queues[queue].pools.iter().enumerate() {
         let undecided = fleet.pools[*at].idle.iter().filter(|index| !fleet.members[**index].decided);
-        idle.extend(
-            undecided.map(|index| (usize::MAX - position, fleet.members[*index].instance.since, *index)),
-        );
+        idle.extend(undecided.map(|index| {
+            let instance = fleet.members[*index].instance;
+            (instance.kept, usize::MAX - position, instance.since, *index)
+        }));
     }
     idle.sort_unstable();
     let kept = waiting.unwrap_or(u32::MAX) as usize;
     let may_go = idle.len().saturating_sub(kept);
-    for (place, (_, since, index)) in idle.into_iter().enumerate() {
+    for (place, (is_spared, _, since, index)) in idle.into_iter().enumerate() {
         let until = since.after(fleet.policy.max_idle);
         let member = &fleet.members[index];
         if snapshot.now < until {
@@ -128,6 +135,8 @@ fn drain_idle(fleet: &mut Fleet<'_>, queue: usize, plan: &mut Plan) {
             }
         } else if !is_reachable(fleet, member) {
             plan.holds.push(Hold::OnItsOwn { instance: member.id.clone() });
+        } else if place < may_go && is_spared {
+            plan.holds.push(Hold::Kept { instance: member.id.clone() });
         } else if place < may_go {
             if orders::give(fleet, member, OrderKind::Drain, plan) {
                 let at = member.pool;
@@ -147,6 +156,9 @@ pub(crate) fn plan_retirements(fleet: &Fleet<'_>, plan: &mut Plan) {
     for member in &fleet.members {
         match member.role {
             Role::Undraining => {
+                orders::give(fleet, member, OrderKind::Undrain, plan);
+            }
+            Role::Drained if member.instance.kept && !member.decided => {
                 orders::give(fleet, member, OrderKind::Undrain, plan);
             }
             Role::Retiring if fleet.demand_is_known(member) => {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::boots::Boots;
 use crate::fleet::Fleet;
 use crate::hold::Hold;
 use crate::ids::{ClientToken, IntentId};
 use crate::orders;
+use crate::pace::Pace;
 use crate::plan::{Action, OrderKind, Plan};
 use crate::policy::{Offering, Policy, SidecarMode};
 
-/// Instances of one call at most: as many as EC2's bucket holds.
-const PER_CALL: u32 = 1000;
 /// Sidecars of instances that an earlier run launched get this long after the start to attach.
 const ATTACH: Duration = Duration::from_secs(15);
 
@@ -22,6 +22,7 @@ const ATTACH: Duration = Duration::from_secs(15);
 pub(crate) fn plan_capacity(fleet: &mut Fleet<'_>, may_launch: bool, plan: &mut Plan) {
     let mut unattached = 0;
     let mut launches = 0;
+    let mut pace = Pace::of(fleet.snapshot.now, fleet.policy.launches_per_minute, &fleet.snapshot.launches);
     let attached_by = fleet.snapshot.started_at.after(ATTACH);
     for queue in 0..fleet.queues.len() {
         let view = &fleet.queues[queue];
@@ -35,7 +36,7 @@ pub(crate) fn plan_capacity(fleet: &mut Fleet<'_>, may_launch: bool, plan: &mut 
         let missing = waiting.saturating_sub(capacity(fleet, queue));
         let missing = undrain(fleet, queue, missing, plan);
         if missing > 0 && may_launch && !awaited {
-            launch(fleet, queue, missing, &mut launches, plan);
+            launch(fleet, queue, missing, &mut launches, &mut pace, plan);
         }
     }
     if unattached > 0 {
@@ -81,7 +82,14 @@ fn undrain(fleet: &mut Fleet<'_>, queue: usize, mut missing: u32, plan: &mut Pla
     missing
 }
 
-fn launch(fleet: &mut Fleet<'_>, queue: usize, mut missing: u32, launches: &mut u64, plan: &mut Plan) {
+fn launch(
+    fleet: &mut Fleet<'_>,
+    queue: usize,
+    mut missing: u32,
+    launches: &mut u64,
+    pace: &mut Pace,
+    plan: &mut Plan,
+) {
     let mut maximum: u32 = 0;
     let mut full = true;
     for place in 0..fleet.queues[queue].pools.len() {
@@ -98,7 +106,13 @@ fn launch(fleet: &mut Fleet<'_>, queue: usize, mut missing: u32, launches: &mut 
             continue;
         };
         let wanted = room.min(missing);
-        let count = wanted.min(PER_CALL);
+        let (tried, left) = may_try(fleet, at, wanted, plan);
+        let count = pace.take(tried, plan);
+        full &= wanted == room && tried == wanted && count == tried;
+        missing -= wanted - left;
+        if count == 0 {
+            continue;
+        }
         let pool = fleet.pools[at].pool;
         let intent = IntentId(format!("{}-{}", fleet.snapshot.epoch, fleet.snapshot.next_intent + *launches));
         *launches += 1;
@@ -111,16 +125,29 @@ fn launch(fleet: &mut Fleet<'_>, queue: usize, mut missing: u32, launches: &mut 
             count,
             token,
         });
-        if wanted > count {
-            plan.holds.push(Hold::NextCall { resource: pool.resource.clone(), count: wanted - count });
-        }
-        full &= wanted == room;
-        missing -= wanted;
     }
     if missing > 0 && full {
         let queue = fleet.queues[queue].name.into();
         plan.holds.push(Hold::MaximumReached { queue, waiting: missing, maximum });
     }
+}
+
+/// How many of the wanted a pool may try, by how its last boots ended; and how many of the others are left to
+/// the next pool. What a pool will do as soon as its first instance is ready is not left to another.
+fn may_try(fleet: &Fleet<'_>, at: usize, wanted: u32, plan: &mut Plan) -> (u32, u32) {
+    let (pool, now) = (&fleet.pools[at], fleet.snapshot.now);
+    let unknown = Boots::default();
+    let boots = fleet.snapshot.boots.get(&pool.pool.resource).unwrap_or(&unknown);
+    let Some(limit) = boots.limit(now) else { return (wanted, 0) };
+    let tried = wanted.min(limit.saturating_sub(pool.unready.saturating_add(pool.in_flight)));
+    if tried < wanted {
+        let hold = boots.hold(&pool.pool.resource, now);
+        if let Hold::PoolPaused { until, .. } = &hold {
+            plan.wake(*until);
+        }
+        plan.holds.push(hold);
+    }
+    (tried, if boots.is_broken() { wanted - tried } else { 0 })
 }
 
 /// The first of the pool's offerings that is not to be left alone.

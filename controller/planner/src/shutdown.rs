@@ -31,6 +31,10 @@ pub(crate) fn plan_shutdown(fleet: &Fleet<'_>, action: ShutdownAction, plan: &mu
 
 /// The next order on the way out; whether the instance is on that way.
 fn send_away(fleet: &Fleet<'_>, member: &Member<'_>, plan: &mut Plan) -> bool {
+    if member.instance.kept {
+        plan.holds.push(Hold::Kept { instance: member.id.clone() });
+        return false;
+    }
     let order = match member.role {
         Role::Idle if !is_reachable(fleet, member) => {
             plan.holds.push(Hold::OnItsOwn { instance: member.id.clone() });
@@ -52,9 +56,9 @@ fn send_away(fleet: &Fleet<'_>, member: &Member<'_>, plan: &mut Plan) -> bool {
     true
 }
 
-/// Every machine that is not on its way out already; how many.
+/// Every machine that is not on its way out already and not spared by name; how many.
 fn end_all(fleet: &Fleet<'_>, plan: &mut Plan) -> usize {
-    let remaining = fleet.members.iter().filter(|member| member.instance.counts());
+    let remaining = fleet.members.iter().filter(|member| member.instance.counts() && !member.instance.kept);
     let instances: Vec<InstanceId> = remaining.map(|member| member.id.clone()).collect();
     let count = instances.len();
     if count > 0 {

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use crate::boots::Boots;
 use crate::ids::{
     ClientToken, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
@@ -40,6 +41,12 @@ pub struct Snapshot {
     pub intents: BTreeMap<IntentId, Intent>,
     /// Offerings that EC2 refused lately: until when to leave them alone, and EC2's reason.
     pub unavailable: BTreeMap<Offering, (Time, String)>,
+    /// How the boots of each pool ended. A pool that is absent has shown nothing yet.
+    #[serde(default)]
+    pub boots: BTreeMap<ResourceName, Boots>,
+    /// Launches of the last minutes, oldest first: when they were asked for, and how many instances.
+    #[serde(default)]
+    pub launches: Vec<(Time, u32)>,
     /// Instances that EC2, asked by id, calls terminated or does not know.
     pub proven_gone: BTreeSet<InstanceId>,
     /// Tasks in limbo that nothing explains, by the queue that they were popped from: their status says
@@ -86,6 +93,10 @@ pub struct Instance {
     pub worker: WorkerId,
     /// Its launch, if its tag names one.
     pub intent: Option<IntentId>,
+    /// An operator's tag spares it: it is told nothing and ended by nobody but themselves.
+    pub kept: bool,
+    /// Something accounts for it: its launch is on record, or its sidecar can prove that it is ours.
+    pub accounted: bool,
     /// When it was launched, by EC2's clock.
     pub launched_at: Time,
     /// When this run first saw it.

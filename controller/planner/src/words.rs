@@ -54,9 +54,30 @@ impl Hold {
             Self::ResourceBlocked { resource, reason } => {
                 format!("resource {resource}: can't be launched: {reason}")
             }
-            Self::NextCall { resource, count: more } => {
-                format!("resource {resource}: {} more with the next call", count(*more, "instance"))
+            Self::PoolPaused { resource, failures, until, reason } => format!(
+                "resource {resource}: paused for another {} after {} in a row: {reason}",
+                left(until),
+                count(*failures, "failed boot")
+            ),
+            Self::Unproven { resource, failures: 0, reason: _ } => format!(
+                "resource {resource}: no instance of it was ever ready: the rest follows when the first one is"
+            ),
+            Self::Unproven { resource, failures, reason } => format!(
+                "resource {resource}: {}, the last: {reason}: no more are tried at once",
+                count(*failures, "failed boot")
+            ),
+            Self::Paced { count: more, until } => format!(
+                "{} more wanted, and as many as may be were launched lately: the next in {}",
+                count(*more, "instance"),
+                left(until)
+            ),
+            Self::Kept { instance } => {
+                format!("{instance}: would go, but its tag clearml-autoscaler:keep spares it")
             }
+            Self::Orphan { instance, until } => format!(
+                "{instance}: has our tag, and nothing accounts for it: looked at again in {}, then it goes",
+                left(until)
+            ),
             Self::LaunchUnanswered { intent, count: asked, retry_at } => format!(
                 "launch {intent}: no answer about {}: asked again {}",
                 count(*asked, "instance"),
@@ -163,6 +184,7 @@ impl fmt::Display for TerminateReason {
             Self::Retired => "retired",
             Self::NeverReady => "never-ready",
             Self::Lost => "lost",
+            Self::Orphan => "orphan",
             Self::Shutdown => "shutdown",
         })
     }

@@ -22,6 +22,7 @@ fn default_of(key: &str) -> Option<Value> {
         "listen" => json!("0.0.0.0:8790"),
         "sidecar" => json!("auto"),
         "imds_hop_limit" => json!(2),
+        "max_launches_per_minute" => json!(600),
         "shutdown_action" => json!("none"),
         "cloud_provider" => json!("AWS"),
         "use_credentials_chain"

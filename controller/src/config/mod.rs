@@ -69,6 +69,8 @@ pub struct Config {
     pub prefix: String,
     /// `tags` of `hyper_params`, for the instances of every resource.
     pub tags: Vec<Tag>,
+    /// `max_launches_per_minute`, over all pools.
+    pub launches_per_minute: u32,
     /// `queue_polling_interval_sec`.
     pub queue_interval: Duration,
     /// Where the gateway listens.

@@ -38,6 +38,7 @@ impl Config {
             sidecar,
             silent_grace: SILENT_GRACE,
             order_patience: ORDER_PATIENCE,
+            launches_per_minute: self.launches_per_minute,
             shutdown: None,
         }
     }

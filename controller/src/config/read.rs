@@ -25,6 +25,7 @@ mod default {
 
     pub(super) const MAX_IDLE: Duration = Duration::from_secs(15 * 60);
     pub(super) const MAX_SPIN_UP: Duration = Duration::from_secs(30 * 60);
+    pub(super) const LAUNCHES_PER_MINUTE: u32 = 600;
     pub(super) const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
     pub(super) const IMDS_HOP_LIMIT: u8 = 2;
 }
@@ -108,6 +109,9 @@ fn document(
         cloud_interval: polling.map_or(Config::CLOUD_INTERVAL, |given| given.min(Config::CLOUD_INTERVAL)),
         max_spin_up: hyper.minutes("max_spin_up_time_min", 0.05..=DAY_MIN).unwrap_or(default::MAX_SPIN_UP),
         queue_interval: queue_interval(&hyper),
+        launches_per_minute: hyper
+            .whole("max_launches_per_minute", 1..=100_000)
+            .unwrap_or(default::LAUNCHES_PER_MINUTE),
         listen: places::listen(&hyper).unwrap_or(DEFAULT_LISTEN),
         advertise: places::advertise(&hyper),
         agent_servers: AgentServers {

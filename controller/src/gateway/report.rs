@@ -23,6 +23,7 @@ pub(super) fn session(report: &v1::Report, now: Time) -> Result<Session, Malform
         connected: true,
         last_seen: now,
         boot_phase: phase(&report.boot_phase)?.to_owned(),
+        boot_failure: None,
         gate: gate.with(task),
         gate_since: before(now, held),
         alive: alive(&report.agents),

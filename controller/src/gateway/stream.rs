@@ -89,7 +89,7 @@ impl<V: Vault> SessionStream<V> {
         if log.failed {
             let tail = tail(&log.log_tail);
             warn!(%instance, phase, tail, "boot phase failed");
-            self.seat.boot_failed(tail)
+            self.seat.boot_failed(format!("phase {phase} failed: {tail}"))
         } else {
             info!(%instance, phase, "boot phase");
             Ok(())

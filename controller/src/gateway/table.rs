@@ -59,7 +59,7 @@ pub struct Detail {
     pub free_disk_bytes: u64,
     /// Where NVML is present.
     pub gpus: Vec<GpuUse>,
-    /// The end of the boot script's log, if a phase failed.
+    /// The phase that failed, if one did, with the end of its log.
     pub boot_failure: Option<String>,
 }
 
@@ -271,7 +271,9 @@ impl Entry {
                 news
             }
             none => {
-                *none = Some(report::session(&report, now)?);
+                let mut session = report::session(&report, now)?;
+                session.boot_failure.clone_from(&self.detail.boot_failure);
+                *none = Some(session);
                 true
             }
         };
@@ -309,11 +311,14 @@ impl Seat {
         })
     }
 
-    /// Keeps the end of the boot script's log.
-    pub(super) fn boot_failed(&self, tail: String) -> Result<(), Malformed> {
+    /// Keeps the phase that failed and the end of its log.
+    pub(super) fn boot_failed(&self, failure: String) -> Result<(), Malformed> {
         self.change(|entry, now| {
             entry.last_heard = now;
-            entry.detail.boot_failure = Some(tail);
+            if let Some(session) = &mut entry.session {
+                session.boot_failure = Some(failure.clone());
+            }
+            entry.detail.boot_failure = Some(failure);
             Ok(true)
         })
     }

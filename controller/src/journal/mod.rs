@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::ports::{Journal, JournalError, Prepared};
-use planner::{FleetId, InstanceId, Intent, IntentId, Time};
+use planner::{Boots, FleetId, InstanceId, Intent, IntentId, ResourceName, Time};
 use secrecy::{ExposeSecret, SecretSlice};
 
 use tables::{Change, Tables};
@@ -253,6 +253,19 @@ impl Journal for Store {
             return Ok(());
         }
         self.write(Change::Ready(instance.clone(), at)).await
+    }
+
+    fn knows(&self, instance: &InstanceId, intent: Option<&IntentId>) -> bool {
+        let tables = self.lock();
+        tables.tokens.contains_key(instance) || intent.is_some_and(|intent| tables.secret(intent).is_some())
+    }
+
+    fn boots(&self) -> BTreeMap<ResourceName, Boots> {
+        self.lock().boots.clone()
+    }
+
+    async fn note_boots(&self, resource: &ResourceName, boots: &Boots) -> Result<(), JournalError> {
+        self.write(Change::Boots(resource.clone(), boots.clone())).await
     }
 
     async fn open(&self) -> Result<BTreeMap<IntentId, (Intent, Prepared)>, JournalError> {

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use engine::ports::JournalError;
-use planner::{FleetId, InstanceId, Intent, IntentId, Time};
+use planner::{FleetId, InstanceId, Intent, IntentId, ResourceName, Time};
 use secrecy::ExposeSecret;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Row, Sqlite, SqliteConnection};
@@ -74,6 +74,12 @@ pub(super) async fn load(connection: &mut SqliteConnection, now: Time) -> Result
     }
     for row in sqlx::query("SELECT instance, ready_at FROM ready").fetch_all(&mut *connection).await? {
         tables.ready.insert(InstanceId(row.try_get(0)?), instant(&row, 1)?);
+    }
+    for row in sqlx::query("SELECT resource, boots FROM boots").fetch_all(&mut *connection).await? {
+        let (resource, boots): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let boots = serde_json::from_str(&boots);
+        let boots = boots.map_err(|error| Unreadable::Row(format!("boots of {resource}: {error}")))?;
+        tables.boots.insert(ResourceName(resource), boots);
     }
     Ok(tables)
 }
@@ -171,6 +177,17 @@ fn statements(change: &Change) -> Result<Vec<Statement<'_>>, JournalError> {
             )
             .bind(instance.as_str())
             .bind(millis(*at)),
+        ],
+        Change::Boots(resource, boots) => vec![
+            sqlx::query(
+                "INSERT INTO boots (resource, boots) VALUES ($1, $2) \
+                 ON CONFLICT (resource) DO UPDATE SET boots = excluded.boots",
+            )
+            .bind(resource.as_str())
+            .bind(
+                serde_json::to_string(boots)
+                    .map_err(|error| JournalError(format!("write boots of {resource}: {error}")))?,
+            ),
         ],
         Change::Forget(stale) => forget(stale),
     };

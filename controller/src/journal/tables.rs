@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::ports::{JournalError, Prepared};
-use planner::{FleetId, InstanceId, Intent, IntentId, Time};
+use planner::{Boots, FleetId, InstanceId, Intent, IntentId, ResourceName, Time};
 use secrecy::SecretSlice;
 
 use super::{KEPT, NEW_FOR, TokenRecord};
@@ -20,6 +20,7 @@ pub(super) struct Tables {
     pub(super) intents: BTreeMap<IntentId, IntentRow>,
     pub(super) tokens: BTreeMap<InstanceId, TokenRecord>,
     pub(super) ready: BTreeMap<InstanceId, Time>,
+    pub(super) boots: BTreeMap<ResourceName, Boots>,
 }
 
 /// A launch.
@@ -42,6 +43,7 @@ pub(super) enum Change {
     Close(IntentId),
     Token(InstanceId, TokenRecord),
     Ready(InstanceId, Time),
+    Boots(ResourceName, Boots),
     Forget(Stale),
 }
 
@@ -116,6 +118,7 @@ impl Tables {
             | Change::Identity(_)
             | Change::Token(..)
             | Change::Ready(..)
+            | Change::Boots(..)
             | Change::Forget(_) => Ok(()),
         }
     }
@@ -156,6 +159,9 @@ impl Tables {
             }
             Change::Ready(instance, at) => {
                 self.ready.entry(instance.clone()).or_insert(*at);
+            }
+            Change::Boots(resource, boots) => {
+                self.boots.insert(resource.clone(), boots.clone());
             }
             Change::Forget(stale) => {
                 for intent in &stale.intents {

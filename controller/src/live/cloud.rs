@@ -19,6 +19,8 @@ const PREFIX: &str = ec2::PREFIX_TAG;
 const RESOURCE: &str = "clearml-autoscaler:resource";
 const QUEUE: &str = "clearml-autoscaler:queue";
 const INTENT: &str = "clearml-autoscaler:intent";
+/// An operator's: spares an instance whatever happens, unless its value says no.
+const KEEP: &str = "clearml-autoscaler:keep";
 const PLACEMENT: &str = "clearml-autoscaler:placement";
 const TASK: &str = "clearml-autoscaler:task";
 const NAME: &str = "Name";
@@ -250,6 +252,7 @@ fn of_ours(instance: ec2::Instance) -> Option<(InstanceId, CloudInstance)> {
             InstanceState::Stopping => CloudState::Stopping,
             InstanceState::Stopped => CloudState::Stopped,
         },
+        kept: tag(KEEP).is_some_and(|value| !matches!(value.trim(), "false" | "no" | "off" | "0")),
         launched_at: Time(instance.launched_at_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)),
     };
     Some((InstanceId(instance.id), cloud))

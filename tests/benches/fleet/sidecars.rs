@@ -160,6 +160,7 @@ async fn engine(
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
+        launches_per_minute: 600,
         shutdown: None,
     };
     let now = clock.now();
@@ -171,6 +172,7 @@ async fn engine(
         zone: Some("us-east-1a".to_owned()),
         state: CloudState::Running,
         launched_at: now,
+        kept: false,
     };
     let world =
         Arc::new(Constant { instances: (0..count).map(|number| (id(number), cloud.clone())).collect() });

@@ -18,8 +18,8 @@ use engine::ports::{
 };
 use engine::{Engine, Intervals, Ports, Start};
 use planner::{
-    Answer, FleetId, InstanceId, Intent, IntentId, Market, Offering, Order, OrderKind, Placement, Policy,
-    Pool, QueueName, Resource, ResourceName, SidecarMode, TaskId, TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, FleetId, InstanceId, Intent, IntentId, Market, Offering, Order, OrderKind, Placement,
+    Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, TaskId, TaskRef, Time, Worker, WorkerId,
 };
 use tokio::sync::{Notify, watch};
 
@@ -45,6 +45,9 @@ pub struct State {
     pub task_reads: u32,
     pub intents: BTreeMap<IntentId, (Intent, Prepared)>,
     pub ready: BTreeMap<InstanceId, Time>,
+    pub boots: BTreeMap<ResourceName, Boots>,
+    /// Instances that nothing on record accounts for.
+    pub strange: BTreeSet<InstanceId>,
 }
 
 #[derive(Clone)]
@@ -76,6 +79,7 @@ impl World {
             connected: true,
             last_seen: now,
             boot_phase: "ready".to_owned(),
+            boot_failure: None,
             gate: Gate::Idle,
             gate_since: now,
             alive: true,
@@ -161,6 +165,7 @@ pub fn policy(maximum: u32) -> Policy {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
+        launches_per_minute: 600,
         shutdown: None,
     }
 }
@@ -271,6 +276,7 @@ impl Cloud for World {
                         zone: Some("us-east-1a".to_owned()),
                         state: CloudState::Pending,
                         launched_at: now,
+                        kept: false,
                     };
                     state.instances.insert(id.clone(), instance);
                 }
@@ -370,6 +376,19 @@ impl Journal for World {
 
     async fn mark_ready(&self, instance: &InstanceId, at: Time) -> Result<(), JournalError> {
         self.state().ready.insert(instance.clone(), at);
+        Ok(())
+    }
+
+    fn knows(&self, instance: &InstanceId, _intent: Option<&IntentId>) -> bool {
+        !self.state().strange.contains(instance)
+    }
+
+    fn boots(&self) -> BTreeMap<ResourceName, Boots> {
+        self.state().boots.clone()
+    }
+
+    async fn note_boots(&self, resource: &ResourceName, boots: &Boots) -> Result<(), JournalError> {
+        self.state().boots.insert(resource.clone(), boots.clone());
         Ok(())
     }
 

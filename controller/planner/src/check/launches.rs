@@ -48,6 +48,8 @@ pub(super) fn check(
         }
     }
     within_maxima(snapshot, sums, &launches)?;
+    within_pace(policy, snapshot, &launches)?;
+    none_into_a_broken_pool(snapshot, sums, &launches)?;
     within_demand(snapshot, sums, &launches)
 }
 
@@ -124,6 +126,41 @@ fn within_maxima(snapshot: &Snapshot, sums: &Sums<'_>, launches: &[Launch<'_>]) 
         let count = sums.counted(resource) + new;
         let maximum = sums.pool(resource).map_or(0, |pool| u64::from(pool.maximum));
         require(count <= maximum, || format!("{count} instances of {resource}, {maximum} at most"))?;
+    }
+    Ok(())
+}
+
+/// The operator's limit over any minute, and EC2's bucket of a thousand.
+fn within_pace(policy: &Policy, snapshot: &Snapshot, launches: &[Launch<'_>]) -> Result<(), Violation> {
+    let first = launches.iter().filter(|launch| !snapshot.intents.contains_key(launch.intent));
+    let new: u64 = first.map(|launch| u64::from(launch.count)).sum();
+    for (span, limit) in [(60, u64::from(policy.launches_per_minute)), (500, 2000)] {
+        let recent = snapshot.launches.iter().filter(|(at, _)| snapshot.now.since(*at).as_secs() < span);
+        let count = new + recent.map(|(_, count)| u64::from(*count)).sum::<u64>();
+        require(new == 0 || count <= limit, || format!("{count} launches within {span} s, {limit} at most"))?;
+    }
+    Ok(())
+}
+
+/// A pool that never showed a ready instance, or whose boots fail, tries three at most.
+fn none_into_a_broken_pool(
+    snapshot: &Snapshot,
+    sums: &Sums<'_>,
+    launches: &[Launch<'_>],
+) -> Result<(), Violation> {
+    let mut new: BTreeMap<&ResourceName, u64> = BTreeMap::new();
+    for launch in launches.iter().filter(|launch| !snapshot.intents.contains_key(launch.intent)) {
+        *new.entry(launch.resource).or_default() += u64::from(launch.count);
+    }
+    for (resource, new) in new {
+        let boots = snapshot.boots.get(resource);
+        if boots.is_some_and(|boots| boots.proven && boots.failed == 0) {
+            continue;
+        }
+        let failed = boots.map_or(0, |boots| u64::from(boots.failed));
+        let tried = sums.unready(resource) + new;
+        let allowed = if failed < 3 { 3 - failed } else { 1 };
+        require(tried <= allowed, || format!("{tried} instances of {resource} after {failed} failed boots"))?;
     }
     Ok(())
 }

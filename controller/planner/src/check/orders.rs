@@ -23,6 +23,8 @@ pub(super) fn check(
     for (id, instance, order) in sent(snapshot, plan) {
         let heard = policy.sidecar == SidecarMode::Required && instance.signal == Signal::Sidecar;
         require(heard, || format!("an order to {id}, which has no session"))?;
+        let spared = instance.kept && closes(order.kind) && instance.state != State::Retiring;
+        require(!spared, || format!("{id} is told to {}, and an operator's tag spares it", order.kind))?;
         numbered(snapshot, id, instance, order)?;
         fitting(id, instance, order)?;
         let by_demand = policy.shutdown.is_none();

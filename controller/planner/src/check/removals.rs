@@ -8,7 +8,7 @@ use super::{Violation, require};
 use crate::ids::{InstanceId, Time, WorkerId};
 use crate::plan::{Action, Plan, TerminateReason};
 use crate::policy::{Policy, ShutdownAction, SidecarMode};
-use crate::snapshot::{Instance, Snapshot, Source, State};
+use crate::snapshot::{Instance, Signal, Snapshot, Source, State};
 
 pub(super) fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result<(), Violation> {
     let mut shown: Option<BTreeSet<&str>> = None;
@@ -20,6 +20,7 @@ pub(super) fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result
                     let Some(instance) = snapshot.instances.get(id) else {
                         return Err(Violation(format!("{id} is ended and not on record")));
                     };
+                    require(!instance.kept, || format!("{id} is ended, and an operator's tag spares it"))?;
                     if *reason == TerminateReason::Shutdown {
                         let said = policy.shutdown == Some(ShutdownAction::All);
                         require(said, || format!("{id} is ended as {reason}, and nobody said so"))?;
@@ -72,6 +73,15 @@ fn by_right(
             let limbo = snapshot.limbo.get(&instance.queue).is_some_and(|tasks| *tasks > 0);
             (lost && !limbo).then(|| instance.since.after(policy.max_idle + policy.silent_grace))
         }
+        TerminateReason::Orphan => {
+            let silent = instance.signal == Signal::None && !instance.accounted;
+            let never_up = instance.ready_at.is_none() && !was_up(snapshot, &instance.worker);
+            let again = instance.adopted_at.after(Duration::from_secs(30));
+            require(snapshot.read_after(Source::Cloud, again), || {
+                format!("{id} is ended as {reason} without another look")
+            })?;
+            (required && silent && never_up && orphans_state(&instance.state)).then_some(again)
+        }
         // Rests on the operator's word alone, and was looked at by then.
         TerminateReason::Shutdown => None,
     };
@@ -84,6 +94,11 @@ fn by_right(
         require(looked, || format!("{id} is ended as {reason} without a fresh look at the {source}"))?;
     }
     Ok(())
+}
+
+/// Nobody has told of its life.
+fn orphans_state(state: &State) -> bool {
+    matches!(state, State::Requested | State::Pending | State::Booting { .. } | State::Lost { .. })
 }
 
 /// Whether ClearML lists the worker or a child of it: its agent has been up, and gets the time of a lost one.

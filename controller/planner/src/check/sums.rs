@@ -21,6 +21,8 @@ struct Sum<'a> {
     pool: &'a Pool,
     /// Instances that count, and those that open launches may bring.
     counted: u64,
+    /// Those of them that never showed whether they boot.
+    unready: u64,
     /// Instances for the pool's queue that nothing has told to go.
     staying: u64,
     /// Idle instances for the pool's queue.
@@ -29,7 +31,8 @@ struct Sum<'a> {
 
 impl<'a> Sums<'a> {
     pub(super) fn of(policy: &'a Policy, snapshot: &'a Snapshot) -> Self {
-        let sum = |pool: &'a Pool| (&pool.resource, Sum { pool, counted: 0, staying: 0, idle: 0 });
+        let sum =
+            |pool: &'a Pool| (&pool.resource, Sum { pool, counted: 0, unready: 0, staying: 0, idle: 0 });
         let mut sums = Self {
             snapshot,
             resources: policy.pools.iter().rev().map(sum).collect(),
@@ -49,6 +52,7 @@ impl<'a> Sums<'a> {
             };
             if let Some(sum) = sums.resources.get_mut(&intent.resource) {
                 sum.counted += open;
+                sum.unready += open;
             }
         }
         sums
@@ -58,6 +62,7 @@ impl<'a> Sums<'a> {
         if let Some(sum) = self.resources.get_mut(&instance.resource) {
             sum.counted += u64::from(instance.counts());
             if sum.pool.queue == instance.queue {
+                sum.unready += u64::from(instance.is_coming() && instance.ready_at.is_none());
                 sum.staying += u64::from(is_staying(self.snapshot, instance));
                 sum.idle += u64::from(instance.state == State::Idle);
             }
@@ -88,6 +93,11 @@ impl<'a> Sums<'a> {
     /// Instances of a resource, those that open launches may bring included.
     pub(super) fn counted(&self, resource: &ResourceName) -> u64 {
         self.resources.get(resource).map_or(0, |sum| sum.counted)
+    }
+
+    /// Instances of a resource that have not shown yet whether they boot.
+    pub(super) fn unready(&self, resource: &ResourceName) -> u64 {
+        self.resources.get(resource).map_or(0, |sum| sum.unready)
     }
 
     /// Instances of a pool that nothing has told to go, beyond its maximum.

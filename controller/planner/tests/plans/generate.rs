@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{
-    Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Order, OrderKind,
-    Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId,
-    TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Order,
+    OrderKind, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State,
+    TaskId, TaskRef, Time, Worker, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -56,6 +56,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
             sidecar: if off { SidecarMode::Off } else { SidecarMode::Required },
             silent_grace: Duration::from_secs(grace),
             order_patience: Duration::from_secs(10),
+            launches_per_minute: 600,
             shutdown: None,
         }
     })
@@ -101,10 +102,11 @@ fn last_order() -> impl Strategy<Value = Option<(Order, Time, Answer)>> {
 fn instance() -> impl Strategy<Value = Instance> {
     let signal = prop_oneof![5 => Just(Signal::Sidecar), 1 => Just(Signal::Clearml), 1 => Just(Signal::None)];
     let life = (ago(), ago(), ago(), prop::option::of(ago()));
-    let tags = (0..6u32, queue(), prop::option::of(0..4u32), any::<bool>());
+    let marks = (prop::bool::weighted(0.1), prop::bool::weighted(0.8));
+    let tags = (0..6u32, queue(), prop::option::of(0..4u32), any::<bool>(), marks);
     (tags, state(), life, signal, last_order()).prop_map(
         |(
-            (resource, queue, intent, listed),
+            (resource, queue, intent, listed, (kept, accounted)),
             state,
             (launched_at, adopted_at, since, ready_at),
             signal,
@@ -116,6 +118,8 @@ fn instance() -> impl Strategy<Value = Instance> {
             zone: listed.then(|| "zone-1".to_owned()),
             worker: "unnamed".into(),
             intent: intent.map(|number| IntentId(format!("2-{number}"))),
+            kept,
+            accounted,
             launched_at,
             adopted_at,
             ready_at,
@@ -141,6 +145,24 @@ fn intent() -> impl Strategy<Value = Intent> {
             answered: answered.map(|ids| ids.into_iter().map(id).collect()),
         },
     )
+}
+
+fn boots() -> impl Strategy<Value = Boots> {
+    (any::<bool>(), select(vec![0, 0, 0, 1, 2, 3, 4, 40]), ago()).prop_map(
+        |(proven, failed, last_failed_at)| Boots {
+            proven: proven && failed < 3,
+            failed,
+            last_failed_at,
+            reason: "apt failed".to_owned(),
+        },
+    )
+}
+
+fn launches() -> impl Strategy<Value = Vec<(Time, u32)>> {
+    vec((ago(), select(vec![1, 3, 100, 590, 1000])), 0..3).prop_map(|mut launches| {
+        launches.sort_unstable();
+        launches
+    })
 }
 
 fn id(number: u32) -> InstanceId {
@@ -173,6 +195,12 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
         prop::collection::btree_map(select(&OFFERINGS[..]), -10_000i64..10_000, 0..3),
         prop::collection::btree_set(0..30u32, 0..4),
         prop::collection::btree_map(queue(), 0..2u32, 0..2),
+        prop::collection::btree_map(
+            (0..6u32).prop_map(|number| ResourceName(format!("r{number}"))),
+            boots(),
+            0..6,
+        ),
+        launches(),
     );
     (run, queues, fleet, workers, running, rest).prop_map(
         |(
@@ -193,7 +221,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                     instances.get(&id(number)).map_or_else(|| ghost(number), |known| known.worker.clone());
                 if child { WorkerId(format!("{own}:0")) } else { own }
             };
-            let (unavailable, proven_gone, limbo) = rest;
+            let (unavailable, proven_gone, limbo, boots, launches) = rest;
             Snapshot {
                 now: NOW,
                 started_at,
@@ -224,6 +252,8 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                     .collect(),
                 proven_gone: proven_gone.into_iter().map(id).collect::<BTreeSet<_>>(),
                 limbo,
+                boots,
+                launches,
                 instances,
             }
         },

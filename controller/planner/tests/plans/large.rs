@@ -5,9 +5,10 @@ use planner::{Action, Hold, TaskId, check, plan};
 use crate::text::parse;
 
 #[test]
-fn more_than_one_call_can_ask_for_follows_with_the_next_and_not_from_the_next_pool() {
+fn what_ec2s_bucket_does_not_hold_follows_later_and_not_from_the_next_pool() {
     let world = "pool gpu first max=2000 spot:a\npool gpu second max=2000 spot:b\nqueue gpu";
-    let (policy, mut snapshot) = parse(world);
+    let (mut policy, mut snapshot) = parse(world);
+    policy.launches_per_minute = 5000;
     let tasks = (0..1500).map(|number| TaskId(format!("t{number}"))).collect();
     snapshot.queues.insert("gpu".into(), tasks);
     let made = plan(&policy, &snapshot);
@@ -16,7 +17,8 @@ fn more_than_one_call_can_ask_for_follows_with_the_next_and_not_from_the_next_po
         panic!("{:?}", made.actions)
     };
     assert_eq!((resource.as_str(), *count), ("first", 1000));
-    assert_eq!(made.holds, [Hold::NextCall { resource: "first".into(), count: 500 }]);
+    let until = snapshot.now.after(std::time::Duration::from_secs(1));
+    assert_eq!(made.holds, [Hold::Paced { count: 500, until }]);
 }
 
 #[test]

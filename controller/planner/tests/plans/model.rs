@@ -15,6 +15,7 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
             Action::Launch { intent, resource, queue, offering, count, token } => {
                 if !after.intents.contains_key(intent) {
                     after.next_intent += 1;
+                    after.launches.push((before.now, *count));
                 }
                 let shown =
                     after.instances.values().filter(|known| known.intent.as_ref() == Some(intent)).count();
@@ -30,6 +31,8 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
                         zone: Some("zone-1".to_owned()),
                         worker,
                         intent: Some(intent.clone()),
+                        kept: false,
+                        accounted: true,
                         launched_at: after.now,
                         adopted_at: after.now,
                         ready_at: None,

@@ -184,9 +184,10 @@ proptest! {
                         TerminateReason::Retired => known.state == State::Retired,
                         TerminateReason::NeverReady => known.is_coming() && known.ready_at.is_none(),
                         TerminateReason::Lost => matches!(known.state, State::Lost { .. }),
+                        TerminateReason::Orphan => !known.accounted && known.ready_at.is_none(),
                         TerminateReason::Shutdown => false,
                     };
-                    prop_assert!(fits, "{id} ended as {reason}");
+                    prop_assert!(fits && !known.kept, "{id} ended as {reason}");
                 }
             }
         }

@@ -48,7 +48,7 @@ proptest! {
         let made = plan(&policy, &snapshot);
         let adopted = !made.holds.iter().any(|hold| matches!(hold, Hold::Adopting { .. }));
         if policy.shutdown == Some(ShutdownAction::All) && adopted {
-            let mut left = snapshot.instances.iter().filter(|(_, instance)| instance.counts());
+            let mut left = snapshot.instances.iter().filter(|(_, instance)| instance.counts() && !instance.kept);
             let ends = |id| made.actions.iter().any(|action| {
                 matches!(action, Action::Terminate { instances, .. } if instances.contains(id))
             });

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use planner::{
-    Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Market, Offering,
-    Order, OrderKind, Placement, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal,
-    Snapshot, Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Market,
+    Offering, Order, OrderKind, Placement, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode,
+    Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
 };
 
 /// The instant of every story.
@@ -24,6 +24,7 @@ pub(crate) fn parse(text: &str) -> (Policy, Snapshot) {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(10),
+        launches_per_minute: 600,
         shutdown: None,
     };
     let mut snapshot = Snapshot {
@@ -82,7 +83,7 @@ impl<'a> Words<'a> {
 fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
     match words.at(0) {
         "policy" => settings(policy, words),
-        "pool" => pool(policy, words),
+        "pool" => pool(policy, snapshot, words),
         "run" => {
             snapshot.started_at = words.instant("started", snapshot.started_at);
             snapshot.epoch = words.number("epoch", snapshot.epoch);
@@ -124,6 +125,18 @@ fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
             let until = words.instant("until", NOW);
             snapshot.unavailable.insert(offering(words.at(1)), (until, words.quoted.to_owned()));
         }
+        "boots" => {
+            let boots = Boots {
+                proven: words.plain.get(2) == Some(&"proven"),
+                failed: words.number("failed", 0),
+                last_failed_at: words.instant("last", NOW),
+                reason: words.quoted.to_owned(),
+            };
+            snapshot.boots.insert(words.at(1).into(), boots);
+        }
+        "launched" => {
+            snapshot.launches.push((instant(words.at(1)), words.at(2).parse().unwrap()));
+        }
         "gone" => {
             snapshot.proven_gone.insert(words.at(1).into());
         }
@@ -143,17 +156,20 @@ fn settings(policy: &mut Policy, words: &Words<'_>) {
             "spin-up" => policy.max_spin_up = duration(value),
             "grace" => policy.silent_grace = duration(value),
             "patience" => policy.order_patience = duration(value),
+            "per-minute" => policy.launches_per_minute = value.parse().unwrap(),
             "shutdown" => policy.shutdown = Some(value.parse().unwrap()),
             other => panic!("no such setting: {other}"),
         }
     }
 }
 
-fn pool(policy: &mut Policy, words: &Words<'_>) {
+fn pool(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
     let resource = ResourceName::from(words.at(2));
     let offerings = words.plain[3..].iter().map(|text| offering(text)).collect();
     let blocked = (!words.quoted.is_empty()).then(|| words.quoted.to_owned());
     policy.resources.insert(resource.clone(), Resource { offerings, blocked });
+    // Stories of boots say otherwise.
+    snapshot.boots.insert(resource.clone(), Boots { proven: true, ..Boots::default() });
     policy.pools.push(Pool { queue: words.at(1).into(), resource, maximum: words.number("max", 1) });
 }
 
@@ -193,6 +209,8 @@ fn instance(policy: &Policy, snapshot: &Snapshot, words: &Words<'_>) -> (Instanc
             Some("us-east-1b".to_owned())
         },
         intent: words.keyed.get("intent").map(|text| IntentId::from(*text)),
+        kept: words.plain.contains(&"kept"),
+        accounted: !words.plain.contains(&"unaccounted"),
         launched_at,
         adopted_at: words.instant("adopted", launched_at.max(snapshot.started_at)),
         ready_at,

@@ -33,6 +33,7 @@ fn policy(sidecar: SidecarMode, maxima: [u32; 3]) -> Policy {
         sidecar,
         silent_grace: Duration::from_secs(60),
         order_patience: Duration::from_secs(10),
+        launches_per_minute: 600,
         shutdown: None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use planner::{
     Action, Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, Plan, Policy, QueueName,
-    ResourceName, SidecarMode, Snapshot, Source, TaskId, TaskRef, Time, Worker, WorkerId,
+    ResourceName, SidecarMode, Snapshot, Source, TaskId, TaskRef, TerminateReason, Time, Worker, WorkerId,
 };
 
 use crate::machine::{Gate, LEASE, Machine, Memory};
@@ -193,7 +193,11 @@ impl World {
         for (id, machine) in &mut self.machines {
             let Some(adopted_at) = machine.memory.adopted_at else { continue };
             let listed = self.seen.workers.get(&machine.worker(&self.policy, id));
+            let was_ready = machine.memory.ready_at.is_some();
             let (state, since, signal) = machine.merged(&self.policy, listed, adopted_at, now);
+            if !was_ready && machine.memory.ready_at.is_some() {
+                self.seen.boots.entry(machine.resource.clone()).or_default().succeed();
+            }
             if std::mem::discriminant(&machine.memory.state) != std::mem::discriminant(&state) || since != now
             {
                 machine.memory.since = since;
@@ -206,6 +210,8 @@ impl World {
                 zone: machine.memory.listed.then(|| "zone-1".to_owned()),
                 worker: machine.worker(&self.policy, id),
                 intent: Some(machine.intent.clone()),
+                kept: false,
+                accounted: true,
                 launched_at: machine.launched_at,
                 adopted_at,
                 ready_at: machine.memory.ready_at,
@@ -237,6 +243,7 @@ impl World {
                     };
                     if !self.seen.intents.contains_key(intent) {
                         self.seen.next_intent += 1;
+                        self.seen.launches.push((now, *count));
                         self.seen.intents.insert(intent.clone(), note);
                     }
                     self.call(intent);
@@ -255,6 +262,10 @@ impl World {
                 Action::Terminate { instances, reason } => {
                     for id in instances {
                         let machine = self.machines.get_mut(id).unwrap();
+                        if *reason == TerminateReason::NeverReady {
+                            let boots = self.seen.boots.entry(machine.resource.clone()).or_default();
+                            boots.fail(now, "never ready".to_owned());
+                        }
                         assert_eq!(machine.task, None, "{id} was killed at work as {reason}");
                         machine.ended_at.get_or_insert(now);
                         self.ghosts.insert(machine.worker(&self.policy, id));

@@ -15,12 +15,13 @@ const FLAGS: [&str; 7] = [
     "docker_mode",
     "skip_bashrc",
 ];
-const NUMBERS: [&str; 11] = [
+const NUMBERS: [&str; 12] = [
     "max_idle_time_min",
     "polling_interval_time_min",
     "max_spin_up_time_min",
     "queue_polling_interval_sec",
     "imds_hop_limit",
+    "max_launches_per_minute",
     "ebs_volume_size",
     "max_hourly_cost",
     "max_daily_cost",

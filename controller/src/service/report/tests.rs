@@ -38,6 +38,7 @@ fn policy() -> Policy {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
+        launches_per_minute: 600,
         shutdown: None,
     }
 }
@@ -51,6 +52,8 @@ fn instance(state: State, since: u64) -> Instance {
         zone: Some("us-east-1b".into()),
         worker: WorkerId::from("dynamic:t4:g4dn.xlarge:i-1"),
         intent: Some(IntentId::from("3-1")),
+        kept: false,
+        accounted: true,
         launched_at: at(10),
         adopted_at: at(10),
         ready_at: ready.then(|| at(50)),

@@ -70,6 +70,12 @@ pub(super) const KNOWN: &[Known] = &[
     known("tags", "str", "", "EC2 tags of every instance: k=v, k2=v2."),
     known("queue_polling_interval_sec", "float", "5", "Seconds between two looks at the queues."),
     known(
+        "max_launches_per_minute",
+        "int",
+        "600",
+        "At most so many instances are launched within a minute, over all pools.",
+    ),
+    known(
         "listen",
         "str",
         "0.0.0.0:8790",

@@ -69,13 +69,14 @@ fn concerns(hold: &Hold, queue: &str, resource: &str, published: &Published) -> 
             held.as_str() == queue
         }
         Hold::ResourceBlocked { resource: held, .. }
-        | Hold::NextCall { resource: held, .. }
+        | Hold::PoolPaused { resource: held, .. }
+        | Hold::Unproven { resource: held, .. }
         | Hold::OverMaximum { resource: held, .. } => held.as_str() == resource,
         Hold::Unavailable { offering, .. } => {
             let resource = published.policy.resources.get(&ResourceName::from(resource));
             resource.is_some_and(|resource| resource.offerings.contains(offering))
         }
-        Hold::ShuttingDown { .. } => true,
+        Hold::ShuttingDown { .. } | Hold::Paced { .. } => true,
         Hold::Adopting { .. }
         | Hold::AwaitingSessions { .. }
         | Hold::NewJournal { .. }
@@ -93,6 +94,8 @@ fn concerns(hold: &Hold, queue: &str, resource: &str, published: &Published) -> 
         | Hold::TaskSeen { .. }
         | Hold::LostUntil { .. }
         | Hold::Limbo { .. }
+        | Hold::Kept { .. }
+        | Hold::Orphan { .. }
         | Hold::OnItsOwn { .. } => false,
     }
 }

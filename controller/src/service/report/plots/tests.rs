@@ -41,6 +41,8 @@ fn fleet(size: u32, resources: u32) -> Published {
                 zone: Some("us-east-1b".to_owned()),
                 worker: WorkerId::from("w"),
                 intent: None,
+                kept: false,
+                accounted: true,
                 launched_at: Time(NOW.0 - 3_600_000 + u64::from(number)),
                 adopted_at: NOW,
                 ready_at: Some(NOW),
@@ -66,6 +68,7 @@ fn fleet(size: u32, resources: u32) -> Published {
         sidecar: SidecarMode::Required,
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
+        launches_per_minute: 600,
         shutdown: None,
     };
     let began = Time(NOW.0 - 7_200_000);
