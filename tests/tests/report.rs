@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use controller::prices::{Price, Source};
 use controller::service::Service;
 use controller::service::life::{Life, Pace};
 use controller::service::report::{Hourly, Logging, Reporter, attach};
@@ -20,11 +21,11 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::EnvFilter;
 
 /// One price for all.
-struct Price;
+struct OnePrice;
 
-impl Hourly for Price {
-    fn hourly(&self, _instance_type: &InstanceType, _market: Market) -> Option<f64> {
-        Some(0.192)
+impl Hourly for OnePrice {
+    fn price(&self, _instance_type: &InstanceType, _zone: Option<&str>, _market: Market) -> Option<Price> {
+        Some(Price { usd_per_hour: 0.192, as_of: "2026-01-31".parse().ok()?, source: Source::File })
     }
 }
 
@@ -51,7 +52,7 @@ impl Run {
             ServiceTask { id: id.clone(), client, page: String::new(), started_by: StartedBy::Operator };
         input.task = Some(id);
         let service = Service::start(input).await?;
-        let reporter = attach(&service, &task, &logging, Arc::new(Price)).await;
+        let reporter = attach(&service, &task, &logging, Arc::new(OnePrice)).await;
         let pace = Pace { look: Duration::from_millis(200), ..Pace::default() };
         let life = Life::begin_at(pace, &task, ShutdownAction::Nothing, &logging);
         Ok(Self { task, service, reporter, life, _log: log })

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::operation::describe_instances::builders::DescribeInstancesFluentBuilder;
 use aws_sdk_ec2::types;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 
 use crate::client::Client;
 use crate::codes::Meaning;
@@ -43,6 +45,9 @@ pub struct Instance {
     pub private_ip: Option<String>,
     /// Why it left its last state: `Server.SpotInstanceTermination`, `Client.InstanceInitiatedShutdown`.
     pub state_reason: Option<StateReason>,
+    /// When somebody told it to end or to stop, by EC2's clock in milliseconds since the Unix epoch. EC2 says it of
+    /// what a call did, not of machines that powered off or were taken back.
+    pub ended_at_ms: Option<i64>,
 }
 
 /// Where an instance is in its life.
@@ -150,7 +155,16 @@ fn instance(listed: &types::Instance) -> Option<Instance> {
         tags: tags.collect(),
         private_ip: listed.private_ip_address().map(str::to_owned),
         state_reason: reason.filter(|reason| !reason.code.is_empty()),
+        ended_at_ms: listed.state_transition_reason().and_then(transition_time),
     })
+}
+
+/// The time in `User initiated (2026-01-31 20:34:48 GMT)`.
+fn transition_time(reason: &str) -> Option<i64> {
+    let text = reason.trim().strip_suffix(" GMT)")?.rsplit_once('(')?.1;
+    let (day, time) = text.split_once(' ')?;
+    let time = DateTime::from_str(&format!("{day}T{time}Z"), Format::DateTime).ok()?;
+    time.to_millis().ok()
 }
 
 fn state(name: Option<&types::InstanceStateName>) -> InstanceState {
@@ -163,5 +177,20 @@ fn state(name: Option<&types::InstanceStateName>) -> InstanceState {
         Some(types::InstanceStateName::Stopped) => InstanceState::Stopped,
         // What is not known to be gone is there, and is paid for.
         Some(_) | None => InstanceState::Running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_transition_is_told_of_what_a_call_did() {
+        assert_eq!(transition_time("User initiated (2026-01-02 03:04:05 GMT)"), Some(1_767_323_045_000));
+        for reason in
+            ["", "Server.SpotInstanceTermination", "User initiated (yesterday GMT)", "( GMT)", "GMT)"]
+        {
+            assert_eq!(transition_time(reason), None, "{reason}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod apply;
 mod boots;
+pub mod history;
 mod holds;
 mod memory;
 mod merge;

@@ -9,6 +9,7 @@ use planner::{
     Signal, State, Time,
 };
 
+use crate::history::{Event, EventKind};
 use crate::ports::{CloudInstance, CloudState, Launch, Prepared};
 
 /// An offering that was not refused for so long begins anew with the shortest pause.
@@ -29,6 +30,8 @@ pub(crate) struct Known {
     pub(crate) ended_by_operator: bool,
     /// It counted as a boot that succeeded or failed.
     pub(crate) boot_judged: bool,
+    /// The history has what came of `last_order`.
+    pub(crate) answer_noted: bool,
     /// Our own call to end it went through.
     pub(crate) terminated_at: Option<Time>,
     pub(crate) state: State,
@@ -55,6 +58,8 @@ pub(crate) struct Memory {
     pub(crate) launches: BTreeMap<IntentId, (Time, u32)>,
     /// From the journal: when instances of earlier runs were ready.
     pub(crate) ready_marks: BTreeMap<InstanceId, Time>,
+    /// What is to go into the history.
+    pub(crate) events: Vec<Event>,
 }
 
 impl Memory {
@@ -70,6 +75,7 @@ impl Memory {
                 state: CloudState::Pending,
                 launched_at: now,
                 kept: false,
+                ended_at: None,
             };
             self.instances.entry(id.clone()).or_insert_with(|| Known::new(seen, false, now));
         }
@@ -139,6 +145,11 @@ impl Memory {
 }
 
 impl Known {
+    /// Something that happened to it now.
+    pub(crate) fn event(&self, id: &InstanceId, at: Time, kind: EventKind, reason: String) -> Event {
+        Event::new(at, kind, reason).of_instances([id]).in_pool(&self.seen.resource, &self.seen.queue)
+    }
+
     fn new(seen: CloudInstance, visible: bool, now: Time) -> Self {
         Self {
             seen,
@@ -149,6 +160,7 @@ impl Known {
             last_order: None,
             ended_by_operator: false,
             boot_judged: false,
+            answer_noted: false,
             terminated_at: None,
             state: State::Requested,
             since: now,

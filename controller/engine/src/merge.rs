@@ -12,8 +12,11 @@ use planner::{
 };
 
 use crate::boots::boot_end;
+use crate::history::{Event, EventKind};
 use crate::memory::{Known, Memory, is_gone};
 use crate::ports::{CloudState, Gate, Session, Standing};
+use crate::reasons::span;
+use crate::status::lost_words;
 use crate::views::Views;
 
 /// How long an instance keeps its last state after its stream broke: a reconnect takes seconds.
@@ -44,7 +47,7 @@ pub(crate) fn snapshot(
     let workers = workers_by_instance(policy, views);
     let mut boot_ends = Vec::new();
     for (id, known) in &mut memory.instances {
-        let was_lost = matches!(known.state, State::Lost { .. });
+        let (was_lost, was_gone) = (matches!(known.state, State::Lost { .. }), known.state == State::Gone);
         settle_state(
             policy,
             known,
@@ -62,6 +65,8 @@ pub(crate) fn snapshot(
         if let Some(end) = boot_end(known, sessions.get(id)) {
             boot_ends.push((known.seen.resource.clone(), end));
         }
+        memory.events.extend(change_of(id, known, was_lost, was_gone, now));
+        memory.events.extend(refusal(id, known, sessions.get(id), now));
     }
     memory.note_boot_ends(boot_ends, now);
     let answered = memory.intents.values().filter_map(|(intent, _)| intent.answered.clone()).flatten();
@@ -245,6 +250,48 @@ fn by_worker(known: &mut Known, worker: Option<Option<&TaskId>>, fresh: bool, no
         None if !known.visible => known.enter(State::Requested, Signal::None, now),
         None if known.seen.state == CloudState::Pending => known.enter(State::Pending, Signal::None, now),
         None => known.enter(State::Booting { phase: "waiting for its worker".to_owned() }, Signal::None, now),
+    }
+}
+
+/// What of its new state belongs into the history.
+fn change_of(id: &InstanceId, known: &Known, was_lost: bool, was_gone: bool, now: Time) -> Option<Event> {
+    match &known.state {
+        State::Lost { reason } if !was_lost => {
+            Some(known.event(id, now, EventKind::Lost, lost_words(*reason).to_owned()))
+        }
+        State::Gone if !was_gone => {
+            let age = span(now.since(known.seen.launched_at));
+            Some(known.event(id, now, EventKind::Gone, format!("{age} after its launch")))
+        }
+        State::Lost { .. }
+        | State::Gone
+        | State::Requested
+        | State::Pending
+        | State::Booting { .. }
+        | State::Idle
+        | State::Busy { .. }
+        | State::Draining
+        | State::Drained
+        | State::Retiring
+        | State::Retired
+        | State::Terminating => None,
+    }
+}
+
+/// That it would not do as it was told, once.
+fn refusal(id: &InstanceId, known: &mut Known, session: Option<&Session>, now: Time) -> Option<Event> {
+    if known.answer_noted || known.last_order.is_none() {
+        return None;
+    }
+    let answer = answer(known, session);
+    known.answer_noted = answer != Answer::Awaited;
+    let refused = |reason: &str| known.event(id, now, EventKind::DrainRefused, reason.to_owned());
+    match answer {
+        Answer::Awaited | Answer::Done => None,
+        Answer::RefusedBusy(Some(task)) => Some(refused("it holds a task").about(&task)),
+        Answer::RefusedBusy(None) => Some(refused("it holds a task")),
+        Answer::RefusedUnsure => Some(refused("it cannot tell whether it holds a task")),
+        Answer::RefusedStale => Some(refused("it has seen a newer order")),
     }
 }
 

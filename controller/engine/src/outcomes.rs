@@ -1,11 +1,15 @@
 //! What the loop learns from the calls that it made, and the lines that tell an operator of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Offering, Refusal, State, TerminateReason, Time, pause_after};
+use planner::{
+    InstanceId, Offering, QueueName, Refusal, ResourceName, State, TerminateReason, Time, pause_after,
+};
 
 use crate::apply::Outcome;
+use crate::history::{Event, EventKind};
 use crate::ports::{ClearMl, Clock, Cloud, CloudError, Journal, Launch, Sessions};
 use crate::publish::Published;
 use crate::reasons;
@@ -30,12 +34,14 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
     pub(crate) fn absorb_outcome(&mut self, outcome: Outcome, now: Time) -> bool {
         match outcome {
             Outcome::Launched { launch, intent, request, instances } => {
-                let ids: Vec<&str> = instances.iter().map(planner::InstanceId::as_str).collect();
+                let ids: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
                 let told = reasons::launched(&self.last_pass(), &launch, &ids.join(", "), ids.len());
                 tracing::info!(intent = %launch.intent, "{told}");
                 let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
                 self.memory.asked_for(&launch.intent, count, now);
                 self.memory.refusals.remove(&launch.offering);
+                let reason = reasons::launched(&self.last_pass(), &launch, "", ids.len());
+                self.note_launch(&launch, EventKind::Launched, reason, &instances, now);
                 self.memory.remember_launch(&launch, &instances, now);
                 self.remember_intent(launch.intent, intent, request);
                 self.look_at_cloud(now);
@@ -43,11 +49,15 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             }
             Outcome::Refused { launch, error } => {
                 let pause = self.refused(&launch.offering, &error, now);
-                tracing::warn!(
-                    resource = %launch.resource,
+                let told = format!(
                     "launch of {} {} for queue {} refused: {error}: left alone for {}",
-                    launch.count, launch.offering, launch.queue, reasons::span(pause)
+                    launch.count,
+                    launch.offering,
+                    launch.queue,
+                    reasons::span(pause)
                 );
+                tracing::warn!(resource = %launch.resource, "{told}");
+                self.note_launch(&launch, EventKind::Refused, told, &BTreeSet::new(), now);
                 self.memory.intents.remove(&launch.intent);
                 self.memory.launches.remove(&launch.intent);
                 self.leave_alone(launch.offering, pause, error.to_string(), now);
@@ -60,6 +70,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                     "launch unanswered, to be asked for again with the same token: {error}"
                 );
                 self.memory.asked_for(&launch.intent, launch.count, now);
+                self.note_launch(&launch, EventKind::Unanswered, error, &BTreeSet::new(), now);
                 self.remember_intent(launch.intent, intent, request);
                 self.look_at_cloud(now);
                 false
@@ -82,12 +93,16 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 tracing::info!(%instance, generation = order.generation, "{told}");
                 if let Some(known) = self.memory.instances.get_mut(&instance) {
                     known.last_order = Some((order, at));
+                    known.answer_noted = false;
+                    let event = known.event(&instance, at, EventKind::of_order(order.kind), told);
+                    self.ports.journal.note(event);
                 }
                 false
             }
             Outcome::Terminated { instances, reason, at } => {
-                let ids: Vec<&str> = instances.iter().map(planner::InstanceId::as_str).collect();
+                let ids: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
                 tracing::info!("{}", reasons::terminated(&self.last_pass(), &ids.join(", "), reason));
+                self.note_termination(&instances, reason, at);
                 for instance in &instances {
                     if let Some(known) = self.memory.instances.get_mut(instance) {
                         known.terminated_at = Some(at);
@@ -104,7 +119,11 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 false
             }
             Outcome::Unregistered { worker } => {
-                tracing::info!("unregistered worker {worker}: its machine is gone");
+                let told = format!("unregistered worker {worker}: its machine is gone");
+                tracing::info!("{told}");
+                let instance = worker.instance(&self.last_pass().policy.prefix);
+                let event = Event::new(now, EventKind::Unregistered, told).of_instances(&instance);
+                self.ports.journal.note(event);
                 self.views.workers.data.remove(&worker);
                 false
             }
@@ -128,6 +147,35 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let fleet = self.last_pass().policy.fleet.clone();
         let times = self.memory.refusals.get(offering).map_or(1, |(times, _)| *times);
         pause_after(refusal(error), times, offering, fleet.as_str())
+    }
+
+    fn note_launch(
+        &self,
+        launch: &Launch,
+        kind: EventKind,
+        reason: String,
+        instances: &BTreeSet<InstanceId>,
+        now: Time,
+    ) {
+        let event = Event::new(now, kind, reason).in_pool(&launch.resource, &launch.queue);
+        self.ports.journal.note(event.of_instances(instances));
+    }
+
+    /// One event for each pool.
+    fn note_termination(&self, instances: &[InstanceId], reason: TerminateReason, at: Time) {
+        let why = reasons::why_terminated(&self.last_pass(), reason);
+        let mut pools: BTreeMap<Option<(&ResourceName, &QueueName)>, Vec<&InstanceId>> = BTreeMap::new();
+        for id in instances {
+            let known = self.memory.instances.get(id);
+            pools.entry(known.map(|known| (&known.seen.resource, &known.seen.queue))).or_default().push(id);
+        }
+        for (pool, ids) in pools {
+            let event = Event::new(at, EventKind::Terminated, why.clone()).of_instances(ids);
+            self.ports.journal.note(match pool {
+                Some((resource, queue)) => event.in_pool(resource, queue),
+                None => event,
+            });
+        }
     }
 
     fn begin_failed(&mut self, launch: Launch, error: String, now: Time) {

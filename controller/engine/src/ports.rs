@@ -10,6 +10,8 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::history::Event;
+
 /// ClearML, as far as the loop needs it.
 pub trait ClearMl: Send + Sync + 'static {
     /// Every queue that the server lists, with its waiting tasks, next first.
@@ -111,6 +113,8 @@ pub struct CloudInstance {
     pub launched_at: Time,
     /// It has the tag by which an operator spares it.
     pub kept: bool,
+    /// When it was told to end or ended by itself, by EC2's clock, where EC2 says so.
+    pub ended_at: Option<Time>,
 }
 
 /// EC2's instance states.
@@ -267,6 +271,11 @@ pub trait Journal: Send + Sync + 'static {
     fn open(
         &self,
     ) -> impl Future<Output = Result<BTreeMap<IntentId, (Intent, Prepared)>, JournalError>> + Send;
+    /// Adds to the history. Waits for nothing: what can't be written is not worth holding the loop up for.
+    /// A journal without a history drops it.
+    fn note(&self, event: Event) {
+        drop(event);
+    }
 }
 
 /// The journal could not be read or written: nothing may be launched.

@@ -1,8 +1,11 @@
 //! What a pass leaves for others to see: `status`, `plan` and whoever watches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use planner::{Plan, Policy, Snapshot, Time, Violation};
+use planner::{InstanceId, Plan, Policy, Snapshot, Time, Violation};
+
+use crate::ports::CloudInstance;
 
 /// One pass: what it knew, what it decided.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Published {
     pub plan: Plan,
     /// Why the plan was not applied, if it broke an invariant.
     pub violation: Option<Violation>,
+    /// What EC2's last list shows as ended, machines that this run never knew included.
+    pub ended: Arc<BTreeMap<InstanceId, CloudInstance>>,
 }
 
 impl Published {
@@ -28,6 +33,7 @@ impl Published {
             snapshot: Snapshot { now, started_at: now, ..Snapshot::default() },
             plan: Plan::default(),
             violation: None,
+            ended: Arc::default(),
         }
     }
 }

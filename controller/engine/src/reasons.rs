@@ -54,7 +54,12 @@ pub(crate) fn ordered(published: &Published, id: &InstanceId, kind: OrderKind, a
 
 /// `terminated i-1, i-2: retired, and nothing shows a task on them`.
 pub(crate) fn terminated(published: &Published, instances: &str, reason: TerminateReason) -> String {
-    let why = match reason {
+    format!("terminated {instances}: {}", why_terminated(published, reason))
+}
+
+/// By what right, in words.
+pub(crate) fn why_terminated(published: &Published, reason: TerminateReason) -> String {
+    match reason {
         TerminateReason::Retired => "retired, and nothing shows a task there".to_owned(),
         TerminateReason::NeverReady => {
             format!("not ready within {} of the launch", span(published.policy.max_spin_up))
@@ -62,8 +67,7 @@ pub(crate) fn terminated(published: &Published, instances: &str, reason: Termina
         TerminateReason::Orphan => "it has the fleet's tag, and nothing accounts for it".to_owned(),
         TerminateReason::Shutdown => "the operator wants all of them gone".to_owned(),
         TerminateReason::Lost => "lost past its deadline, and nothing shows a task there".to_owned(),
-    };
-    format!("terminated {instances}: {why}")
+    }
 }
 
 /// `3 tasks wait`; `None` if the server does not list the queue.

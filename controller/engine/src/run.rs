@@ -19,7 +19,9 @@ use crate::apply::{Notes, Outcome, Ports, apply};
 use crate::holds::HoldLog;
 use crate::memory::Memory;
 use crate::merge;
-use crate::ports::{Admission, ClearMl, Clock, Cloud, Journal, JournalError, Sessions};
+use crate::ports::{
+    Admission, ClearMl, Clock, Cloud, CloudInstance, CloudState, Journal, JournalError, Sessions,
+};
 use crate::publish::Published;
 use crate::read::{Read, Reading};
 use crate::views::Views;
@@ -73,6 +75,7 @@ pub struct Engine<C, E, S, J, K> {
     look_up: BTreeSet<InstanceId>,
     looked_up_at: Time,
     pub(crate) published: watch::Sender<Arc<Published>>,
+    ended: Arc<BTreeMap<InstanceId, CloudInstance>>,
     holds: HoldLog,
 }
 
@@ -97,6 +100,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             unnoted_boots: BTreeSet::new(),
             launches: BTreeMap::new(),
             ready_marks: ports.journal.ready_marks(),
+            events: Vec::new(),
         };
         let policy = start.policy.borrow().clone();
         let due = [Source::Queues, Source::Workers, Source::Cloud].map(|source| (source, now)).into();
@@ -110,6 +114,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             look_up: BTreeSet::new(),
             looked_up_at: Time(0),
             published: watch::Sender::new(Arc::new(Published::before(policy, now))),
+            ended: Arc::default(),
             holds: HoldLog::default(),
         })
     }
@@ -214,6 +219,9 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         };
         let snapshot =
             merge::snapshot(&policy, &self.views, &sessions, knows, &mut self.memory, lease_held, now);
+        for event in self.memory.events.drain(..) {
+            self.ports.journal.note(event);
+        }
         let mut plan = planner::plan(&policy, &snapshot);
         let violation = planner::check(&policy, &snapshot, &plan).err();
         if let Some(violation) = &violation {
@@ -233,7 +241,8 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let new = launches.filter(|intent| !self.memory.intents.contains_key(*intent)).count();
         self.memory.next_intent += new as u64;
         let to_do = (plan.actions.clone(), plan.wake_at);
-        self.published.send_replace(Arc::new(Published { now, policy, snapshot, plan, violation }));
+        let ended = Arc::clone(&self.ended);
+        self.published.send_replace(Arc::new(Published { now, policy, snapshot, plan, violation, ended }));
         to_do
     }
 
@@ -305,6 +314,8 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         self.in_flight.remove(&source);
         if source == Source::Cloud {
             self.memory.observe(&self.views.cloud.data, now);
+            let ended = self.views.cloud.data.iter().filter(|(_, seen)| is_over(seen.state));
+            self.ended = Arc::new(ended.map(|(id, seen)| (id.clone(), seen.clone())).collect());
             self.admit();
         }
         if let Some(interval) = self.interval(source) {
@@ -363,5 +374,15 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         request: crate::ports::Prepared,
     ) {
         self.memory.intents.insert(id, (intent, request));
+    }
+}
+
+/// No longer paid for, or nearly so.
+fn is_over(state: CloudState) -> bool {
+    match state {
+        CloudState::ShuttingDown | CloudState::Terminated | CloudState::Stopping | CloudState::Stopped => {
+            true
+        }
+        CloudState::Pending | CloudState::Running => false,
     }
 }

@@ -103,7 +103,7 @@ pub struct StaleStatus {
 impl Status {
     /// A pass, as it is shown.
     pub fn of(published: &Published) -> Self {
-        let Published { now, policy, snapshot, plan, violation: _ } = published;
+        let Published { now, policy, snapshot, plan, violation: _, ended: _ } = published;
         let mut instances: Vec<InstanceStatus> = snapshot
             .instances
             .iter()
@@ -207,7 +207,8 @@ impl InstanceStatus {
     }
 }
 
-fn lost_words(reason: planner::LostReason) -> &'static str {
+/// Why an instance counts as lost, in words.
+pub(crate) fn lost_words(reason: planner::LostReason) -> &'static str {
     match reason {
         planner::LostReason::SessionLost => "its session ended",
         planner::LostReason::NeverAttached => "its sidecar never attached to this run",

@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::history::History;
 use engine::status::Status;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::wire::{InUse, Refused, Reloaded};
 use crate::http;
+use crate::service::ledger::Costs;
 
 /// An answer that takes longer is no answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A year's stretches take a while to be read and added up.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
 /// A reload asks ClearML, which is given 30 s for each call.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -78,6 +82,32 @@ pub async fn reload(path: &Path) -> Result<Reloaded, AskError> {
         }
         _ => read(path, answer).await,
     }
+}
+
+/// The newest events of this past, in the journal of the controller that answers on `path`.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn history(path: &Path, past: Duration) -> Result<History, AskError> {
+    records(path, "history", past).await
+}
+
+/// What the fleet of the controller that answers on `path` cost in this past.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn costs(path: &Path, past: Duration) -> Result<Costs, AskError> {
+    records(path, "costs", past).await
+}
+
+async fn records<T: DeserializeOwned>(path: &Path, what: &str, past: Duration) -> Result<T, AskError> {
+    let url = format!("http://controller/{what}?past_ms={}", past.as_millis());
+    let answer = send(path, RECORD_PATIENCE, |client| client.get(url)).await?;
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let Refused { faults } = json(path, answer).await?;
+        return Err(AskError::Unavailable(faults));
+    }
+    read(path, answer).await
 }
 
 async fn send(

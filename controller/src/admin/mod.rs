@@ -2,6 +2,7 @@
 //! and may have the configuration read again; what is written in it never comes from here.
 
 mod ask;
+mod records;
 mod wire;
 
 use std::io;
@@ -20,7 +21,8 @@ use engine::status::Status;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-pub use ask::{AskError, ask, in_use, reload};
+pub use ask::{AskError, ask, costs, history, in_use, reload};
+pub use records::Records;
 pub use wire::{InUse, Refused, Reloaded};
 
 use self::wire::DigestKey;
@@ -41,6 +43,7 @@ pub struct Admin {
 struct Behind {
     published: watch::Receiver<Arc<Published>>,
     reloader: Arc<Reloader>,
+    records: Records,
 }
 
 impl Admin {
@@ -52,6 +55,7 @@ impl Admin {
         path: PathBuf,
         published: watch::Receiver<Arc<Published>>,
         reloader: Arc<Reloader>,
+        records: Records,
     ) -> anyhow::Result<Self> {
         if UnixStream::connect(&path).await.is_ok() {
             anyhow::bail!("another controller answers on {}", path.display());
@@ -70,7 +74,9 @@ impl Admin {
             .route("/status", get(status))
             .route("/configuration", get(configuration))
             .route("/reload", post(reload_configuration))
-            .with_state(Behind { published, reloader });
+            .route("/history", get(records::history))
+            .route("/costs", get(records::costs))
+            .with_state(Behind { published, reloader, records });
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::warn!("the admin socket failed: {error}");

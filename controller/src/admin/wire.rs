@@ -31,6 +31,15 @@ pub struct Refused {
     pub faults: Vec<String>,
 }
 
+/// The query of `GET /history` and `GET /costs`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Since {
+    /// So far back from now, in milliseconds.
+    pub(super) past_ms: u64,
+    /// At most so many events.
+    pub(super) limit: Option<u32>,
+}
+
 /// Of the query of `GET /configuration`.
 #[derive(Deserialize)]
 pub(super) struct DigestKey {

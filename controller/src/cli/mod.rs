@@ -8,6 +8,7 @@ mod export;
 pub(crate) mod iam_policy;
 mod import;
 mod plan;
+mod records;
 mod reload;
 pub mod remote;
 mod render;
@@ -66,6 +67,10 @@ enum Command {
     Template(template::TemplateArgs),
     /// Show the pools, the instances and why nothing else is done.
     Status(status::StatusArgs),
+    /// Show what was done to the fleet, and why.
+    History(records::RecordArgs),
+    /// Show what the fleet cost, by queue, resource and market.
+    Costs(records::RecordArgs),
     /// Print a configuration as YAML or JSON, from a file or a ClearML task.
     Export(export::ExportArgs),
     /// Check a configuration, YAML or JSON, and write it as the file to run by.
@@ -167,6 +172,8 @@ async fn dispatch(command: Command, logging: &Logging) -> anyhow::Result<ExitCod
         Command::Template(args) => template::template(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Status(args) => status::status(&args).await,
+        Command::History(args) => records::history(&args).await,
+        Command::Costs(args) => records::costs(&args).await,
         Command::Export(args) => export::export(&args).await,
         Command::Import(args) => import::import(&args),
         Command::Diff(args) => diff::diff(&args).await,

@@ -34,7 +34,7 @@ pub(crate) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn describe(published: &Published) -> String {
-    let Published { now, policy: _, snapshot, plan, violation } = published;
+    let Published { now, policy: _, snapshot, plan, violation, ended: _ } = published;
     let mut text = String::new();
     let waiting: usize = snapshot.queues.values().map(Vec::len).sum();
     let _ = writeln!(text, "{} instances, {waiting} tasks waiting", snapshot.instances.len());

@@ -96,13 +96,13 @@ fn instance_table(instances: &[InstanceStatus], now: Time) -> Table {
     table
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
     table
 }
 
-fn number(value: impl std::fmt::Display) -> Cell {
+pub(super) fn number(value: impl std::fmt::Display) -> Cell {
     Cell::new(value).set_alignment(CellAlignment::Right)
 }
 

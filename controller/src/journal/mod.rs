@@ -1,9 +1,12 @@
 //! What cannot be rebuilt from ClearML, EC2 and the sessions: intents, launch secrets, instance tokens, the
-//! token epoch, the gateway's key. One SQLite file in `state_dir`, or memory for the simulator.
+//! token epoch, the gateway's key, the ledger, the history. One SQLite file in `state_dir`, or memory for the
+//! simulator, without ledger and history.
 //!
-//! Reads come from memory. Every write is durable before its future resolves; writes that arrive together
+//! Reads come from memory, but those of ledger and history. Every write is durable before its future resolves; writes that arrive together
 //! share one commit. A file that is damaged or newer than this program is refused and left as it is.
 
+mod history;
+mod ledger;
 mod rows;
 mod sqlite;
 mod tables;
@@ -13,14 +16,18 @@ mod vault;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::history::{Event, History};
 use engine::ports::{Journal, JournalError, Prepared};
 use planner::{Boots, FleetId, InstanceId, Intent, IntentId, ResourceName, Time};
 use secrecy::{ExposeSecret, SecretSlice};
 
+pub use history::HISTORY_KEPT;
+pub use ledger::{EndedBy, LEDGER_KEPT, LedgerState, PricePaid, Spent, Stretch};
 use tables::{Change, Tables};
 use writer::Writer;
 
@@ -36,7 +43,11 @@ pub struct Store {
     tables: Arc<Mutex<Tables>>,
     /// `None` in memory.
     writer: Option<Writer>,
+    /// `None` in memory.
+    file: Option<PathBuf>,
     is_new: bool,
+    /// Events had to be dropped since one was last written.
+    overrun: AtomicBool,
 }
 
 /// What is kept of an instance's token.
@@ -102,13 +113,20 @@ impl Store {
         let is_new = opened.tables.is_new(now);
         let tables = Arc::new(Mutex::new(opened.tables));
         let writer = Writer::start(opened.connection, opened.lock, Arc::clone(&tables));
-        Ok(Self { tables, writer: Some(writer), is_new })
+        Ok(Self {
+            tables,
+            writer: Some(writer),
+            file: Some(opened.file),
+            is_new,
+            overrun: AtomicBool::new(false),
+        })
     }
 
     /// A journal that lives in memory alone and is otherwise alike.
     pub fn in_memory(now: Time) -> Self {
         let tables = Tables::born(now);
-        Self { is_new: tables.is_new(now), tables: Arc::new(Mutex::new(tables)), writer: None }
+        let is_new = tables.is_new(now);
+        Self::without_file(Arc::new(Mutex::new(tables)), is_new)
     }
 
     /// What a restart of the controller would find of a journal in memory: the same contents, shared with
@@ -116,7 +134,11 @@ impl Store {
     #[must_use]
     pub fn reopened(&self, now: Time) -> Self {
         let is_new = self.lock().is_new(now);
-        Self { tables: Arc::clone(&self.tables), writer: None, is_new }
+        Self::without_file(Arc::clone(&self.tables), is_new)
+    }
+
+    fn without_file(tables: Arc<Mutex<Tables>>, is_new: bool) -> Self {
+        Self { tables, writer: None, file: None, is_new, overrun: AtomicBool::new(false) }
     }
 
     /// Whether no journal was there when it was opened, or one made less than [`NEW_FOR`] before.
@@ -162,6 +184,67 @@ impl Store {
         }
     }
 
+    /// Earlier runs of this journal whose entries in ClearML's list of workers may still be there. They have
+    /// ended: only one run can have the journal open.
+    pub fn runs(&self) -> Vec<String> {
+        self.lock().runs.clone()
+    }
+
+    /// Notes which runs may have such an entry.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn store_runs(&self, runs: Vec<String>) -> Result<(), JournalError> {
+        self.write(Change::Runs(runs)).await
+    }
+
+    /// The newest events since then, so many at most.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn history(&self, since: Time, most: u32) -> Result<History, JournalError> {
+        let Some(file) = &self.file else { return Ok(History { since, ..History::default() }) };
+        let mut reader = sqlite::reader(file).await?;
+        Ok(history::since(&mut reader, since, most).await?)
+    }
+
+    /// Where an earlier run's ledger ended.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn ledger(&self, now: Time) -> Result<LedgerState, JournalError> {
+        let Some(file) = &self.file else { return Ok(LedgerState::default()) };
+        let (open, ended, over) = ledger::state(&mut sqlite::reader(file).await?, now).await?;
+        let tables = self.lock();
+        let spent = over.and(tables.ledger_dropped);
+        Ok(LedgerState { open, ended, spent, seen: tables.ledger_seen })
+    }
+
+    /// The ledger's stretches that touch the time from then on, in the order of their beginning.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn stretches(&self, since: Time) -> Result<Vec<Stretch>, JournalError> {
+        let Some(file) = &self.file else { return Ok(Vec::new()) };
+        Ok(ledger::since(&mut sqlite::reader(file).await?, since).await?)
+    }
+
+    /// Writes stretches, each in place of what is known of it.
+    ///
+    /// # Errors
+    /// They could not be made durable.
+    pub async fn store_stretches(&self, stretches: Vec<Stretch>) -> Result<(), JournalError> {
+        self.write(Change::Stretches(stretches)).await
+    }
+
+    /// Notes that the ledger has just looked at the fleet.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn store_ledger_seen(&self, at: Time) -> Result<(), JournalError> {
+        self.write(Change::LedgerSeen(at)).await
+    }
+
     /// The gateway's private key, PKCS #8 DER, if one was made.
     pub fn identity(&self) -> Option<Vec<u8>> {
         self.lock().identity.as_ref().map(|key| key.expose_secret().to_vec())
@@ -195,16 +278,26 @@ impl Store {
     }
 
     /// Forgets what is over and older than [`KEPT`]: closed intents with their secrets, and tokens and ready
-    /// marks of instances that are not `live`.
+    /// marks of instances that are not `live`. Of history and ledger, what is too old or has no room.
     ///
     /// # Errors
     /// It could not be made durable; nothing is forgotten then.
     pub async fn prune(&self, now: Time, live: &BTreeSet<InstanceId>) -> Result<(), JournalError> {
         let stale = self.lock().stale(now, live);
-        if stale.is_empty() {
+        if !stale.is_empty() {
+            self.write(Change::Forget(stale)).await?;
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut reader = sqlite::reader(file).await?;
+        let (before, id) = history::stale(&mut reader, now).await?;
+        self.write(Change::DropHistory(before, id)).await?;
+        let before = ledger::stale_before(&mut reader, now).await?;
+        let over = ledger::sum_before(&mut reader, before).await?;
+        if over == Spent::default() {
             return Ok(());
         }
-        self.write(Change::Forget(stale)).await
+        let dropped = self.lock().ledger_dropped.and(over);
+        self.write(Change::DropLedger(before, dropped)).await
     }
 
     /// Ends the journal: what was handed to it is written, the lock is free again.
@@ -270,6 +363,20 @@ impl Journal for Store {
 
     async fn open(&self) -> Result<BTreeMap<IntentId, (Intent, Prepared)>, JournalError> {
         Ok(self.lock().open())
+    }
+
+    fn note(&self, event: Event) {
+        let Some(writer) = &self.writer else { return };
+        let id = {
+            let mut tables = self.lock();
+            tables.last_event += 1;
+            tables.last_event
+        };
+        let taken = writer.hand_over(Change::Note(id, event));
+        let told = self.overrun.swap(!taken, Ordering::Relaxed);
+        if !taken && !told {
+            tracing::warn!("the disk is too slow for the history: events are missing from it");
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Row, Sqlite, SqliteConnection};
 
-use super::TokenRecord;
 use super::tables::{Change, IntentRow, Stale, Tables};
+use super::{TokenRecord, history, ledger};
 
 /// Why the file's rows could not be read.
 pub(super) enum Unreadable {
@@ -42,6 +42,9 @@ pub(super) async fn load(connection: &mut SqliteConnection, now: Time) -> Result
             "epoch" => tables.epoch = number(&name, &value)?,
             "intent_block" => tables.intent_block = number(&name, &value)?,
             "fleet" => tables.fleet = Some(FleetId(value)),
+            "runs" => tables.runs = parsed(&name, &value)?,
+            "ledger_seen" => tables.ledger_seen = Some(Time(number(&name, &value)?)),
+            "ledger_dropped" => tables.ledger_dropped = parsed(&name, &value)?,
             "key" => {
                 let key = STANDARD.decode(&value);
                 let key = key.map_err(|_| Unreadable::Row("key in meta is not base64".to_owned()))?;
@@ -81,6 +84,7 @@ pub(super) async fn load(connection: &mut SqliteConnection, now: Time) -> Result
         let boots = boots.map_err(|error| Unreadable::Row(format!("boots of {resource}: {error}")))?;
         tables.boots.insert(ResourceName(resource), boots);
     }
+    tables.last_event = history::last_id(connection).await?;
     Ok(tables)
 }
 
@@ -110,13 +114,17 @@ fn number(name: &str, value: &str) -> Result<u64, Unreadable> {
     value.parse().map_err(|_| Unreadable::Row(format!("{name} in meta is not a number")))
 }
 
-fn instant(row: &SqliteRow, column: usize) -> Result<Time, Unreadable> {
+fn parsed<T: serde::de::DeserializeOwned>(name: &str, value: &str) -> Result<T, Unreadable> {
+    serde_json::from_str(value).map_err(|error| Unreadable::Row(format!("{name} in meta: {error}")))
+}
+
+pub(super) fn instant(row: &SqliteRow, column: usize) -> Result<Time, Unreadable> {
     let millis: i64 = row.try_get(column)?;
     let millis = u64::try_from(millis).map_err(|_| Unreadable::Row("an instant before 1970".to_owned()))?;
     Ok(Time(millis))
 }
 
-type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+pub(super) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
 /// Writes one change, within a transaction.
 pub(super) async fn write(connection: &mut SqliteConnection, change: &Change) -> Result<(), JournalError> {
@@ -190,6 +198,14 @@ fn statements(change: &Change) -> Result<Vec<Statement<'_>>, JournalError> {
             ),
         ],
         Change::Forget(stale) => forget(stale),
+        Change::Runs(runs) => vec![set("runs", text("runs", runs)?)],
+        Change::Note(id, event) => vec![history::put(*id, event)?],
+        Change::Stretches(stretches) => stretches.iter().map(ledger::put).collect(),
+        Change::LedgerSeen(at) => vec![set("ledger_seen", at.0.to_string())],
+        Change::DropHistory(at, id) => vec![history::drop_before(*at, *id)],
+        Change::DropLedger(at, dropped) => {
+            vec![ledger::drop_before(*at), set("ledger_dropped", text("ledger_dropped", dropped)?)]
+        }
     };
     Ok(statements)
 }
@@ -212,11 +228,15 @@ fn set<'q>(name: &'q str, value: String) -> Statement<'q> {
     .bind(value)
 }
 
-fn millis(at: Time) -> i64 {
+pub(super) fn millis(at: Time) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
 /// A note or a set of instances.
 fn json<T: serde::Serialize>(id: &IntentId, value: &T) -> Result<String, JournalError> {
-    serde_json::to_string(value).map_err(|error| JournalError(format!("write intent {id}: {error}")))
+    text(&format!("intent {id}"), value)
+}
+
+fn text<T: serde::Serialize>(what: &str, value: &T) -> Result<String, JournalError> {
+    serde_json::to_string(value).map_err(|error| JournalError(format!("write {what}: {error}")))
 }

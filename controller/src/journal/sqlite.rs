@@ -3,9 +3,10 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::ports::JournalError;
 use planner::Time;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::{MigrateError, Migrator};
@@ -29,6 +30,7 @@ pub(super) struct Opened {
     /// Locked for as long as it is open.
     pub(super) lock: File,
     pub(super) tables: Tables,
+    pub(super) file: PathBuf,
 }
 
 /// Why a step of opening failed, before it is known what to call the file.
@@ -50,7 +52,17 @@ pub(super) async fn open(dir: &Path, now: Time) -> Result<Opened, OpenError> {
         Refusal::Damaged(reason) => OpenError::Damaged { file, reason },
         Refusal::Failed(reason) => failed(reason),
     })?;
-    Ok(Opened { connection, lock, tables })
+    Ok(Opened { connection, lock, tables, file: path })
+}
+
+/// A second connection, for what is asked seldom and is too much for memory.
+pub(super) async fn reader(file: &Path) -> Result<SqliteConnection, JournalError> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .read_only(true)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging();
+    options.connect().await.map_err(|error| JournalError(format!("read: {error}")))
 }
 
 async fn take_lock(dir: &Path) -> Result<File, OpenError> {

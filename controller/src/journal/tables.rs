@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use engine::history::Event;
 use engine::ports::{JournalError, Prepared};
 use planner::{Boots, FleetId, InstanceId, Intent, IntentId, ResourceName, Time};
 use secrecy::SecretSlice;
 
+use super::ledger::{Spent, Stretch};
 use super::{KEPT, NEW_FOR, TokenRecord};
 
 /// Everything that is kept.
@@ -21,6 +23,12 @@ pub(super) struct Tables {
     pub(super) tokens: BTreeMap<InstanceId, TokenRecord>,
     pub(super) ready: BTreeMap<InstanceId, Time>,
     pub(super) boots: BTreeMap<ResourceName, Boots>,
+    /// Runs that may still have an entry in ClearML's list of workers.
+    pub(super) runs: Vec<String>,
+    /// The history's newest id. Events and stretches themselves are in the file alone.
+    pub(super) last_event: u64,
+    pub(super) ledger_seen: Option<Time>,
+    pub(super) ledger_dropped: Spent,
 }
 
 /// A launch.
@@ -45,6 +53,15 @@ pub(super) enum Change {
     Ready(InstanceId, Time),
     Boots(ResourceName, Boots),
     Forget(Stale),
+    Runs(Vec<String>),
+    /// With its id.
+    Note(u64, Event),
+    Stretches(Vec<Stretch>),
+    LedgerSeen(Time),
+    /// What is older, and what has no higher id.
+    DropHistory(Time, u64),
+    /// What ended before; the sum of everything ever dropped.
+    DropLedger(Time, Spent),
 }
 
 /// What may be forgotten.
@@ -119,7 +136,13 @@ impl Tables {
             | Change::Token(..)
             | Change::Ready(..)
             | Change::Boots(..)
-            | Change::Forget(_) => Ok(()),
+            | Change::Forget(_)
+            | Change::Runs(_)
+            | Change::Note(..)
+            | Change::Stretches(_)
+            | Change::LedgerSeen(_)
+            | Change::DropHistory(..)
+            | Change::DropLedger(..) => Ok(()),
         }
     }
 
@@ -172,6 +195,10 @@ impl Tables {
                     self.ready.remove(instance);
                 }
             }
+            Change::Runs(runs) => self.runs.clone_from(runs),
+            Change::LedgerSeen(at) => self.ledger_seen = Some(*at),
+            Change::DropLedger(_, dropped) => self.ledger_dropped = *dropped,
+            Change::Note(..) | Change::Stretches(_) | Change::DropHistory(..) => {}
         }
         Ok(())
     }

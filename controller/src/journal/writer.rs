@@ -54,6 +54,12 @@ impl Writer {
         }
     }
 
+    /// Hands a change over for which nobody waits; whether there was room for it.
+    pub(super) fn hand_over(&self, change: Change) -> bool {
+        let (done, _nobody) = oneshot::channel();
+        self.jobs.try_send(Job { change, done }).is_ok()
+    }
+
     /// Lets the task finish what it was given.
     pub(super) async fn stop(self) {
         drop(self.jobs);

@@ -254,6 +254,7 @@ fn of_ours(instance: ec2::Instance) -> Option<(InstanceId, CloudInstance)> {
         },
         kept: tag(KEEP).is_some_and(|value| !matches!(value.trim(), "false" | "no" | "off" | "0")),
         launched_at: Time(instance.launched_at_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)),
+        ended_at: instance.ended_at_ms.and_then(|ms| u64::try_from(ms).ok()).map(Time),
     };
     Some((InstanceId(instance.id), cloud))
 }

@@ -97,9 +97,9 @@ pub struct Claim {
     /// Unlike that of any other run, past or present: a UUID, say. Not the machine's boot id, which two runs
     /// on one machine would share.
     pub run: String,
-    /// The `run` of an earlier run that surely ended, if one is known: its journal, which only one run can
-    /// have open, is now ours. Its entry is removed at once instead of being waited out.
-    pub predecessor: Option<String>,
+    /// The `run`s of earlier runs that surely ended: their journal, which only one run can have open, is now
+    /// ours. Their entries are removed at once instead of being waited out.
+    pub predecessors: Vec<String>,
 }
 
 impl Claim {
@@ -177,7 +177,7 @@ impl<R: Registry> Lease<R> {
     pub async fn acquire(registry: R, claim: &Claim) -> Result<Self, LeaseError> {
         let registry = Arc::new(registry);
         let worker = format!("{}{}", claim.family(), claim.run);
-        if let Some(run) = &claim.predecessor {
+        for run in &claim.predecessors {
             let predecessor = format!("{}{run}", claim.family());
             if let Err(error) = bounded("workers.unregister", registry.unregister(&predecessor)).await {
                 warn!(%error, worker = %predecessor, "the entry of an earlier run could not be removed");

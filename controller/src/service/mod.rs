@@ -7,6 +7,7 @@ pub(crate) mod fleet;
 mod foundation;
 mod input;
 pub mod lease;
+pub mod ledger;
 pub mod life;
 mod reload;
 pub mod report;

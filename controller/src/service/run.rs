@@ -17,9 +17,10 @@ use super::boot_scripts::{AgentSetups, Setups};
 use super::foundation::{Foundation, refused};
 use super::input::Input;
 use super::lease::{Claim, Held, Lease, LeaseError};
+use super::ledger::{Book, Ledger, RegionalPrices};
 use super::reload::Reloader;
-use super::report::{BootLogs, RegionalPrices};
-use crate::admin::{self, Admin};
+use super::report::BootLogs;
+use crate::admin::{self, Admin, Records};
 use crate::cli::BadInput;
 use crate::config::Config;
 use crate::gateway::{Artifacts, Gateway, Identity, Limits, SessionTable};
@@ -45,6 +46,8 @@ pub struct Service {
     stop: oneshot::Sender<()>,
     looping: JoinHandle<()>,
     pruning: JoinHandle<()>,
+    ledger: Ledger,
+    keeping: JoinHandle<()>,
     lease: Lease<clearml::Client>,
     gateway: Option<Gateway>,
     reloader: Arc<Reloader>,
@@ -81,12 +84,7 @@ impl Service {
         );
         store.claim_fleet(fleet).await.map_err(|error| BadInput(error.to_string()))?;
         let epoch = store.next_epoch(clock.now()).await?;
-        let claim = Claim {
-            prefix: config.prefix.clone(),
-            run: uuid::Uuid::new_v4().simple().to_string(),
-            predecessor: None,
-        };
-        let lease = Lease::acquire(clearml.clone(), &claim).await.map_err(lease_refused)?;
+        let lease = take_lease(clearml, &store, &config.prefix).await?;
 
         let launches = Arc::new(Setups::new(Arc::new(AgentSetups::new(
             Arc::clone(config),
@@ -108,6 +106,7 @@ impl Service {
         let nobody = || Arc::new(SessionTable::new(move || clock.now()));
         let sessions = gateway.as_ref().map_or_else(nobody, Gateway::sessions);
         let prices = RegionalPrices::follow(ec2, config).map_err(|faults| BadInput(faults.to_string()))?;
+        let ledger = Ledger::resume(Arc::clone(&store), Arc::new(prices.clone()), clock.now()).await?;
         let boot_logs = BootLogs::new(ec2.clone(), gateway.as_ref().map(Gateway::sessions));
         let secrets = secrets.clone();
         let cloud = LiveCloud::new(ec2.clone(), fleet.clone(), task.clone(), views.recipe);
@@ -132,7 +131,9 @@ impl Service {
         launches.follow(published.clone());
         let socket = config.state_dir.join(admin::SOCKET);
         let reloader = Arc::new(foundation.reloader(assembly, in_force));
-        let admin = Admin::listen(socket, published.clone(), Arc::clone(&reloader)).await?;
+        let keeping = tokio::spawn(ledger.clone().keep(published.clone()));
+        let records = Records::of(&store, clock);
+        let admin = Admin::listen(socket, published.clone(), Arc::clone(&reloader), records).await?;
         let pruning = tokio::spawn(prune(Arc::clone(&store), clock, published.clone()));
         let (stop, stopped) = oneshot::channel();
         let looping = tokio::spawn(engine.run(async {
@@ -144,6 +145,8 @@ impl Service {
             stop,
             looping,
             pruning,
+            ledger,
+            keeping,
             lease,
             gateway,
             reloader,
@@ -158,6 +161,11 @@ impl Service {
     /// What instances cost.
     pub fn prices(&self) -> RegionalPrices {
         self.prices.clone()
+    }
+
+    /// What was spent, as it is now.
+    pub(super) fn book(&self) -> Book {
+        self.ledger.book()
     }
 
     /// Where the boot logs of instances are to be had.
@@ -218,10 +226,12 @@ impl Service {
     /// their sidecars see to it that an idle one does not stay.
     pub async fn stop(self) {
         let Self {
-            published: _,
+            published,
             stop,
             looping,
             pruning,
+            ledger,
+            keeping,
             lease,
             gateway,
             reloader: _reloader,
@@ -232,6 +242,10 @@ impl Service {
             store,
         } = self;
         pruning.abort();
+        keeping.abort();
+        // Both hold the journal until they have ended.
+        let _ = pruning.await;
+        let _ = keeping.await;
         // The loop may have ended already.
         let _ = stop.send(());
         if tokio::time::timeout(STOP_PATIENCE, looping).await.is_err() {
@@ -241,6 +255,9 @@ impl Service {
             gateway.stop().await;
         }
         lease.release().await;
+        let last = published.borrow().clone();
+        ledger.finish(&last).await;
+        drop(ledger);
         if let Some(store) = Arc::into_inner(store) {
             store.close().await;
         }
@@ -299,6 +316,26 @@ async fn open_gateway(
     };
     let scripts = Arc::clone(launches);
     Ok(Gateway::bind(settings, &identity, Arc::clone(store), scripts, artifacts, clock)?)
+}
+
+/// Takes the lease over from the journal's earlier runs, which have surely ended, or waits for others.
+async fn take_lease(
+    clearml: &clearml::Client,
+    store: &Store,
+    prefix: &str,
+) -> anyhow::Result<Lease<clearml::Client>> {
+    /// Runs that came no further than this are not many.
+    const MOST: usize = 20;
+    let run = uuid::Uuid::new_v4().simple().to_string();
+    let mut predecessors = store.runs();
+    predecessors.truncate(MOST);
+    // Written before anything is registered: a run that dies half-way is not waited for either.
+    let listed = [run.clone()].into_iter().chain(predecessors.iter().cloned()).collect();
+    store.store_runs(listed).await?;
+    let claim = Claim { prefix: prefix.to_owned(), run: run.clone(), predecessors };
+    let lease = Lease::acquire(clearml.clone(), &claim).await.map_err(lease_refused)?;
+    store.store_runs(vec![run]).await?;
+    Ok(lease)
 }
 
 /// Another autoscaler is the operator's to end; a server that does not answer is nobody's fault here.

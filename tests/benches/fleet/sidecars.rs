@@ -173,6 +173,7 @@ async fn engine(
         state: CloudState::Running,
         launched_at: now,
         kept: false,
+        ended_at: None,
     };
     let world =
         Arc::new(Constant { instances: (0..count).map(|number| (id(number), cloud.clone())).collect() });

@@ -164,6 +164,7 @@ async fn an_instance_is_told_in_full() {
         <placement><availabilityZone>us-east-1b</availabilityZone></placement>\
         <subnetId>subnet-1</subnetId><privateIpAddress>10.0.0.4</privateIpAddress>\
         <instanceLifecycle>spot</instanceLifecycle><launchTime>2026-01-02T03:04:05.000Z</launchTime>\
+        <reason>User initiated (2026-01-02 04:04:05 GMT)</reason>\
         <stateReason><code>Server.SpotInstanceTermination</code><message>taken back</message></stateReason>\
         <tagSet><item><key>Name</key><value>one</value></item></tagSet></item>";
     let server = Server::start(move |_| page(item, None)).await;
@@ -180,6 +181,7 @@ async fn an_instance_is_told_in_full() {
     let reason =
         StateReason { code: "Server.SpotInstanceTermination".to_owned(), message: "taken back".to_owned() };
     assert_eq!(instance.state_reason, Some(reason));
+    assert_eq!(instance.ended_at_ms, Some(1_767_326_645_000));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use engine::history::Event;
 use engine::ports::{
     Admission, ClearMl, ClearMlError, Clock, Cloud, CloudError, CloudInstance, CloudState, Gate, Journal,
     JournalError, Launch, Prepared, Session, Sessions, Standing,
@@ -48,6 +49,9 @@ pub struct State {
     pub boots: BTreeMap<ResourceName, Boots>,
     /// Instances that nothing on record accounts for.
     pub strange: BTreeSet<InstanceId>,
+    pub events: Vec<Event>,
+    /// Taken by an agent just before the next order reaches it, and not reported before.
+    pub taken_unseen: Option<TaskId>,
 }
 
 #[derive(Clone)]
@@ -277,6 +281,7 @@ impl Cloud for World {
                         state: CloudState::Pending,
                         launched_at: now,
                         kept: false,
+                        ended_at: None,
                     };
                     state.instances.insert(id.clone(), instance);
                 }
@@ -313,9 +318,13 @@ impl Sessions for World {
         let now = self.now();
         let mut state = self.state();
         state.orders.push((instance.clone(), order));
+        let taken = state.taken_unseen.take();
         let Some(session) = state.sessions.get_mut(instance).filter(|session| session.connected) else {
             return false;
         };
+        if let Some(task) = taken {
+            session.gate = Gate::Busy(Some(task));
+        }
         let answer = match (&session.gate, order.kind) {
             (Gate::Busy(task), OrderKind::Drain) => Answer::RefusedBusy(task.clone()),
             (_, OrderKind::Drain) => {
@@ -394,5 +403,9 @@ impl Journal for World {
 
     async fn open(&self) -> Result<BTreeMap<IntentId, (Intent, Prepared)>, JournalError> {
         Ok(self.state().intents.clone())
+    }
+
+    fn note(&self, event: Event) {
+        self.state().events.push(event);
     }
 }

@@ -135,6 +135,7 @@ pub(crate) struct Instance {
     pub(crate) visible_at: Instant,
     pub(crate) state: State,
     pub(crate) cause: Option<Cause>,
+    pub(crate) cause_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Instant>,
     /// When AWS will take it back, once it said so.
     pub(crate) interruption: Option<Timestamp>,
@@ -150,12 +151,22 @@ impl Instance {
         format!("ip-{a}-{b}-{c}-{d}.ec2.internal")
     }
 
+    /// `reason`, by the API's documents `StateTransitionReason`: only of what a caller did it tells when.
+    fn transition_reason(&self) -> String {
+        match (self.cause, self.cause_at) {
+            (Some(Cause::Terminated | Cause::Stopped), Some(at)) => {
+                format!("User initiated ({} GMT)", at.strftime("%Y-%m-%d %H:%M:%S"))
+            }
+            (cause, _) => cause.map_or("", |cause| cause.reason().1).to_owned(),
+        }
+    }
+
     /// An item of `instancesSet`.
     pub(crate) fn write(&self, xml: &mut Xml, state: State) {
         xml.leaf("instanceId", &self.id).leaf("imageId", &self.image_id);
         xml.node("instanceState", |xml| write_state(xml, state));
         xml.leaf("privateDnsName", self.private_dns()).leaf("dnsName", "");
-        xml.leaf("reason", self.cause.map_or("", |cause| cause.reason().1));
+        xml.leaf("reason", self.transition_reason());
         xml.maybe("keyName", self.key_name.as_ref()).leaf("amiLaunchIndex", self.launch_index);
         xml.leaf("instanceType", &self.instance_type).leaf("launchTime", millis(self.launched_at));
         xml.node("placement", |xml| {

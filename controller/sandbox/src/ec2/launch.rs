@@ -111,6 +111,7 @@ impl World {
             visible_at: now + self.options.visible_after,
             state: State::Pending,
             cause: None,
+            cause_at: None,
             ended_at: None,
             interruption: None,
             rebalance: None,

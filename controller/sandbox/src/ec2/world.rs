@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::ApiError;
@@ -92,7 +93,10 @@ impl World {
             return;
         }
         instance.state = state;
-        instance.cause = instance.cause.or(cause);
+        if instance.cause.is_none() && cause.is_some() {
+            instance.cause = cause;
+            instance.cause_at = Some(Timestamp::now());
+        }
         if state == State::Terminated {
             instance.ended_at = Some(Instant::now());
             self.ledger.terminated += 1;

@@ -99,7 +99,7 @@ impl Registry for Path {
 }
 
 fn claim(run: &str) -> Claim {
-    Claim { prefix: "aws".to_owned(), run: run.to_owned(), predecessor: None }
+    Claim { prefix: "aws".to_owned(), run: run.to_owned(), predecessors: Vec::new() }
 }
 
 fn winner(outcome: Result<Lease<Path>, LeaseError>) -> String {
@@ -223,7 +223,7 @@ async fn a_known_predecessor_is_not_waited_for() {
     let path = Path::default();
     drop(Lease::acquire(path.clone(), &claim("a")).await.unwrap());
     let began = Instant::now();
-    let successor = Claim { predecessor: Some("a".to_owned()), ..claim("b") };
+    let successor = Claim { predecessors: vec!["a".to_owned()], ..claim("b") };
     let lease = Lease::acquire(path.other(), &successor).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert_eq!(path.server.ids(), [lease.worker()]);

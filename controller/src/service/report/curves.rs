@@ -194,7 +194,7 @@ fn rate(meter: &Meter) -> Heights {
 }
 
 fn total(meter: &Meter) -> Heights {
-    let variant = if meter.is_partial { "known part since the start" } else { "since the start" };
+    let variant = if meter.is_partial() { "known part" } else { "all instances" };
     let total = meter.total().map(|total| (("spend in total ($)".to_owned(), variant.to_owned()), total));
     total.into_iter().collect()
 }

@@ -30,13 +30,14 @@ use tokio::task::JoinHandle;
 
 pub use feed::{ConsoleFeed, FeedLayer, Line, Taken};
 pub use logging::{ConsoleLevel, Logging};
-pub use spend::{Hourly, RegionalPrices};
 pub use story::BootLogs;
 
 use self::outbox::Outbox;
 use self::sender::Sender;
 use self::watch::Watcher;
 use super::Service;
+use super::ledger::Book;
+pub use super::ledger::{Hourly, RegionalPrices};
 use super::task::{ServiceTask, StartedBy};
 
 /// At the end, what is still to be sent is tried for so long.
@@ -66,17 +67,18 @@ pub async fn attach(
             0
         }
     };
-    Reporter::start(task, service.published(), logging, service.boot_logs(), prices, first)
+    let book = service.book();
+    Reporter::start(task, service.published(), logging, service.boot_logs(), (prices, book), first)
 }
 
 impl Reporter {
-    /// Begins to report; the curves begin at `first`.
-    pub fn start(
+    /// Begins to report; the curves begin at `first`, the total of what was spent where the book is.
+    fn start(
         task: &ServiceTask,
         published: channel::Receiver<Arc<Published>>,
         logging: &Logging,
         boot_logs: BootLogs,
-        prices: Arc<dyn Hourly>,
+        (prices, book): (Arc<dyn Hourly>, Book),
         first: i64,
     ) -> Self {
         let feed = match task.started_by {
@@ -102,7 +104,7 @@ impl Reporter {
             outbox: outbox.clone(),
             ending: told_to_send,
         };
-        let watcher = Watcher::new(published, outbox, boot_logs, prices, first);
+        let watcher = Watcher::new(published, outbox, boot_logs, prices, book, first);
         let watching = tokio::spawn(watcher.run(told_to_look));
         Self { last_look, watching, last_batch, sending: tokio::spawn(sender.run()) }
     }

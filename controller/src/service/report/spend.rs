@@ -1,62 +1,13 @@
-//! What the fleet costs: by the hour now, and in total since this run began. What is not known is counted,
+//! What the fleet costs: by the hour now, and in total since its ledger began. What is not known is counted,
 //! and never taken for nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use engine::Published;
 use planner::{InstanceType, Market, Time};
 
-use crate::config::{Config, Faults};
-use crate::prices::{Following, PriceFile, Prices, SpotPrices};
-
-/// Prices of instances.
-pub trait Hourly: Send + Sync + 'static {
-    /// US dollars an hour; `None` if it is not known.
-    fn hourly(&self, instance_type: &InstanceType, market: Market) -> Option<f64>;
-}
-
-/// What is known of the prices of a run's region.
-#[derive(Clone)]
-pub struct RegionalPrices {
-    prices: Prices,
-    region: String,
-    /// Spot prices are kept fresh for as long as anybody asks for them.
-    _following: Option<Arc<Following>>,
-}
-
-impl RegionalPrices {
-    /// By `prices_file`, and by EC2's spot prices where the configuration buys spot instances.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the file.
-    pub(in crate::service) fn follow(ec2: &ec2::Client, config: &Config) -> Result<Self, Faults> {
-        let file = config.prices_file.as_deref().map(PriceFile::load).transpose()?;
-        let spot = SpotPrices::default();
-        let bought = config.resources.iter().filter(|resource| resource.market == Market::Spot);
-        let types: BTreeSet<String> = bought.map(|resource| resource.instance_type.to_string()).collect();
-        let following = (!types.is_empty()).then(|| Arc::new(spot.follow(ec2.clone(), types)));
-        Ok(Self { prices: Prices::new(file, spot), region: ec2.region().to_owned(), _following: following })
-    }
-}
-
-impl Hourly for RegionalPrices {
-    fn hourly(&self, instance_type: &InstanceType, market: Market) -> Option<f64> {
-        let price = self.prices.hourly(instance_type.as_str(), &self.region, market)?;
-        Some(price.usd_per_hour)
-    }
-}
-
-/// Knows no price.
-#[cfg(test)]
-pub(super) struct NoPrices;
-
-#[cfg(test)]
-impl Hourly for NoPrices {
-    fn hourly(&self, _instance_type: &InstanceType, _market: Market) -> Option<f64> {
-        None
-    }
-}
+use crate::service::ledger::Book;
+pub(super) use crate::service::ledger::Hourly;
 
 /// What the fleet costs by the hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -69,27 +20,27 @@ pub(super) struct Rate {
     pub(super) unpriced: u32,
 }
 
-/// Adds up what was spent.
+/// Reads the rate, and the ledger's total.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     rate: Rate,
-    read_at: Option<Time>,
-    total: f64,
-    /// Some price was not known at some time: the total is more than it says.
-    pub(super) is_partial: bool,
+    book: Book,
+    read_at: Time,
     priced_ever: bool,
 }
 
 impl Meter {
+    /// Goes on from what the ledger has.
+    pub(super) fn new(book: Book) -> Self {
+        Self { priced_ever: book.spent(Time::default()).usd > 0.0, book, ..Self::default() }
+    }
+
     /// Takes a pass in.
     pub(super) fn observe(&mut self, published: &Published, prices: &dyn Hourly) {
-        let now = published.snapshot.now;
-        if let Some(before) = self.read_at {
-            self.total += self.rate.known * now.since(before).as_secs_f64() / 3600.0;
-        }
-        self.read_at = Some(now);
+        self.read_at = published.snapshot.now;
+        // The ledger itself writes them.
+        drop(self.book.observe(published, prices));
         self.rate = rate(published, prices);
-        self.is_partial |= self.rate.unpriced > 0;
         self.priced_ever |= self.rate.priced > 0;
     }
 
@@ -97,9 +48,14 @@ impl Meter {
         self.rate
     }
 
-    /// US dollars since this run began; `None` as long as no price was ever known and instances ran.
+    /// Some price was not known at some time: the total is more than it says.
+    pub(super) fn is_partial(&self) -> bool {
+        self.book.spent(self.read_at).unpriced_ms > 0 || self.rate.unpriced > 0
+    }
+
+    /// US dollars since the ledger began; `None` as long as no price was ever known and instances ran.
     pub(super) fn total(&self) -> Option<f64> {
-        (self.priced_ever || !self.is_partial).then_some(self.total)
+        (self.priced_ever || !self.is_partial()).then(|| self.book.spent(self.read_at).usd)
     }
 }
 
@@ -123,5 +79,6 @@ fn rate(published: &Published, prices: &dyn Hourly) -> Rate {
 
 /// A price that is no price is not known.
 pub(super) fn price(prices: &dyn Hourly, instance_type: &InstanceType, market: Market) -> Option<f64> {
-    prices.hourly(instance_type, market).filter(|price| price.is_finite() && *price >= 0.0)
+    let price = prices.price(instance_type, None, market)?.usd_per_hour;
+    Some(price).filter(|price| price.is_finite() && *price >= 0.0)
 }

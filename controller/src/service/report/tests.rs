@@ -12,8 +12,10 @@ use planner::{
 
 use super::observe::{News, Observer, Phase};
 use super::outbox::Point;
-use super::spend::{Hourly, NoPrices};
+use super::spend::Hourly;
 use super::watch::{Scene, Shown};
+use crate::prices::{Price, Source as PriceSource};
+use crate::service::ledger::{Book, NoPrices};
 
 /// When the run began.
 const START: u64 = 1_795_459_885_000;
@@ -94,6 +96,7 @@ fn publish(now: u64, waiting: &[&str], instances: BTreeMap<InstanceId, Instance>
         },
         plan: Plan::default(),
         violation: None,
+        ended: Arc::default(),
     }
 }
 
@@ -119,13 +122,13 @@ fn a_life() -> Vec<Published> {
 struct FixedPrice;
 
 impl Hourly for FixedPrice {
-    fn hourly(&self, _instance_type: &InstanceType, _market: Market) -> Option<f64> {
-        Some(0.36)
+    fn price(&self, _instance_type: &InstanceType, _zone: Option<&str>, _market: Market) -> Option<Price> {
+        Some(Price { usd_per_hour: 0.36, as_of: jiff::civil::date(2026, 1, 31), source: PriceSource::File })
     }
 }
 
 fn watched(prices: Arc<dyn Hourly>, passes: &[Published]) -> Vec<Shown> {
-    let mut scene = Scene::new(prices, 100, at(0));
+    let mut scene = Scene::new(prices, Book::default(), 100, at(0));
     passes.iter().map(|published| scene.look(published, false)).collect()
 }
 
@@ -229,7 +232,7 @@ fn curves_step_where_the_fleet_does_and_end_at_nothing() {
 fn a_price_that_is_not_known_is_not_nothing() {
     let points = points_of(watched(Arc::new(NoPrices), &a_life()[..6]));
     assert!(curve(&points, "spend ($ an hour)", "all instances").iter().all(|point| point.iter < 110));
-    assert!(curve(&points, "spend in total ($)", "since the start").iter().all(|point| point.iter < 110));
+    assert!(curve(&points, "spend in total ($)", "all instances").iter().all(|point| point.iter < 110));
     let unknown = curve(&points, "instances of unknown price", "now");
     assert!(unknown.last().unwrap().value > 0.5, "{unknown:?}");
 }
@@ -237,16 +240,16 @@ fn a_price_that_is_not_known_is_not_nothing() {
 #[test]
 fn what_was_spent_adds_up() {
     let points = points_of(watched(Arc::new(FixedPrice), &a_life()));
-    let total = curve(&points, "spend in total ($)", "since the start");
-    // From 10 s to 180 s at 36 cents an hour.
-    assert!((total.last().unwrap().value - 0.017).abs() < 1e-9, "{total:?}");
+    let total = curve(&points, "spend in total ($)", "all instances");
+    // It runs from 15 s to 180 s, at 36 cents an hour.
+    assert!((total.last().unwrap().value - 0.0165).abs() < 1e-9, "{total:?}");
     let rate = curve(&points, "spend ($ an hour)", "all instances");
     assert!(rate.last().unwrap().value.abs() < 1e-9, "{rate:?}");
 }
 
 #[test]
 fn points_and_plots_come_at_a_pace_and_with_changes_and_at_the_end() {
-    let mut scene = Scene::new(Arc::new(NoPrices), 0, at(0));
+    let mut scene = Scene::new(Arc::new(NoPrices), Book::default(), 0, at(0));
     let mut look = |now: u64, state: State, last| {
         let shown = scene.look(&pass(now, &[], Some((state, 1))), last);
         (!shown.points.is_empty(), !shown.plots.is_empty())

@@ -14,6 +14,7 @@ use super::outbox::{Outbox, Plot};
 use super::plots;
 use super::spend::{Hourly, Meter};
 use super::story::{BootLogs, Storyteller};
+use crate::service::ledger::Book;
 
 /// Between two looks at least: passes may come by the hundred.
 const LOOK_GAP: Duration = Duration::from_millis(500);
@@ -40,10 +41,11 @@ impl Watcher {
         outbox: Outbox,
         boot_logs: BootLogs,
         prices: Arc<dyn Hourly>,
+        book: Book,
         first: i64,
     ) -> Self {
         let began = published.borrow().snapshot.started_at;
-        let scene = Scene::new(prices, first, began);
+        let scene = Scene::new(prices, book, first, began);
         Self { published, outbox, story: Storyteller::new(boot_logs), scene }
     }
 
@@ -99,10 +101,10 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) fn new(prices: Arc<dyn Hourly>, first: i64, began: Time) -> Self {
+    pub(super) fn new(prices: Arc<dyn Hourly>, book: Book, first: i64, began: Time) -> Self {
         Self {
             observer: Observer::default(),
-            meter: Meter::default(),
+            meter: Meter::new(book),
             curves: Curves::new(first, began),
             prices,
             points_at: None,

@@ -12,16 +12,20 @@ use planner::{
 use serde_json::Value;
 
 use super::super::observe::Observer;
-use super::super::spend::{Hourly, NoPrices};
+use super::super::spend::Hourly;
 use super::{LARGEST, all};
+use crate::prices::{Price, Source as PriceSource};
+use crate::service::ledger::NoPrices;
 
 const NOW: Time = Time(1_795_459_885_000);
 
 struct OnlySpot;
 
 impl Hourly for OnlySpot {
-    fn hourly(&self, _instance_type: &InstanceType, market: Market) -> Option<f64> {
-        (market == Market::Spot).then_some(0.158)
+    fn price(&self, _instance_type: &InstanceType, _zone: Option<&str>, market: Market) -> Option<Price> {
+        let date = jiff::civil::date(2026, 1, 31);
+        let price = Price { usd_per_hour: 0.158, as_of: date, source: PriceSource::SpotHistory };
+        (market == Market::Spot).then_some(price)
     }
 }
 
@@ -78,6 +82,7 @@ fn fleet(size: u32, resources: u32) -> Published {
         snapshot: Snapshot { now: NOW, started_at: began, instances, ..Snapshot::default() },
         plan: Plan::default(),
         violation: None,
+        ended: Arc::default(),
     }
 }
 

@@ -11,6 +11,9 @@ use secrecy::ExposeSecret as _;
 
 use super::{KEPT, NEW_FOR, OpenError, Store, TokenRecord};
 
+mod files;
+mod records;
+
 const START: Time = Time(1_700_000_000_000);
 
 fn intent() -> Intent {
@@ -274,65 +277,6 @@ async fn only_the_owner_can_read_it() {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-#[tokio::test]
-async fn a_damaged_file_is_refused_and_left_as_it_is() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("journal.sqlite");
-    let garbage = b"this was never a database, however long one looks at it".repeat(100);
-    fs::write(&file, &garbage).unwrap();
-    let error = Store::open(directory.path(), START).await.unwrap_err();
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    assert!(error.to_string().contains("move it away"), "{error}");
-    assert_eq!(fs::read(&file).unwrap(), garbage);
-}
-
-#[tokio::test]
-async fn a_truncated_file_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path(), START).await.unwrap();
-    for number in 0..200 {
-        store.begin(&IntentId(format!("intent-{number}")), &intent(), &request()).await.unwrap();
-    }
-    store.close().await;
-    let file = directory.path().join("journal.sqlite");
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    let error = Store::open(directory.path(), START).await.unwrap_err();
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn another_programs_database_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    execute(directory.path(), "CREATE TABLE notes (text TEXT)").await;
-    let error = Store::open(directory.path(), START).await.unwrap_err();
-    assert!(error.to_string().contains("it is another program's database"), "{error}");
-}
-
-#[tokio::test]
-async fn a_newer_schema_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    Store::open(directory.path(), START).await.unwrap().close().await;
-    execute(
-        directory.path(),
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (9999, 'later', TRUE, x'00', 0)",
-    )
-    .await;
-    let error = Store::open(directory.path(), START).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { schema: 9999, .. }), "{error}");
-}
-
-async fn execute(directory: &Path, statement: &'static str) {
-    use sqlx::{ConnectOptions, Connection};
-    let options = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(directory.join("journal.sqlite"))
-        .create_if_missing(true);
-    let mut connection = options.connect().await.unwrap();
-    sqlx::query(statement).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
 }
 
 #[tokio::test]
