@@ -21,6 +21,7 @@ use crate::codes::{self, Meaning};
 use crate::error::{Error, of_sdk};
 use crate::http;
 use crate::launch::{LaunchSpec, RUN};
+use crate::paced::{Buckets, Kind};
 
 const CONNECT: &str = "connect to ec2";
 const CONSOLE: &str = "get console output";
@@ -68,6 +69,7 @@ pub struct Client {
     pub(crate) sdk: aws_sdk_ec2::Client,
     pub(crate) sts: aws_sdk_sts::Client,
     pub(crate) quotas: aws_sdk_servicequotas::Client,
+    pub(crate) buckets: Buckets,
     region: String,
 }
 
@@ -90,6 +92,7 @@ impl Client {
             sdk: aws_sdk_ec2::Client::from_conf(ec2),
             sts: aws_sdk_sts::Client::new(&config),
             quotas: aws_sdk_servicequotas::Client::new(&config),
+            buckets: Buckets::default(),
             region,
         })
     }
@@ -105,7 +108,9 @@ impl Client {
     /// # Errors
     /// By meaning. After `Other` the call may have gone through: send the same spec again.
     pub async fn run_instances(&self, spec: &LaunchSpec) -> Result<Vec<String>, Error> {
-        let reply = spec.request()?.send_with(&self.sdk).await.map_err(|error| of_sdk(RUN, &error))?;
+        let request = spec.request()?;
+        self.buckets.turn(Kind::Launch).await;
+        let reply = request.send_with(&self.sdk).await.map_err(|error| of_sdk(RUN, &error))?;
         let ids = reply.instances().iter().filter_map(|instance| instance.instance_id());
         Ok(ids.map(str::to_owned).collect())
     }
@@ -131,6 +136,7 @@ impl Client {
     }
 
     async fn console(&self, id: &str, latest: bool) -> Result<Option<String>, Error> {
+        self.buckets.turn(Kind::Read).await;
         let call = self.sdk.get_console_output().instance_id(id).set_latest(latest.then_some(true));
         let reply = call.send().await.map_err(|error| of_sdk(CONSOLE, &error))?;
         Ok(reply.output().map(str::to_owned))

@@ -12,6 +12,7 @@ use crate::codes::Meaning;
 use crate::error::{Error, of_sdk};
 use crate::ids;
 use crate::launch::Market;
+use crate::paced::Kind;
 
 const DESCRIBE: &str = "describe instances";
 
@@ -121,6 +122,7 @@ impl Client {
         let mut instances = Vec::new();
         let mut next = None;
         for _ in 0..MOST_PAGES {
+            self.buckets.turn(Kind::Read).await;
             let page =
                 call.clone().set_next_token(next).send().await.map_err(|error| of_sdk(DESCRIBE, &error))?;
             let listed = page.reservations().iter().flat_map(|reservation| reservation.instances());

@@ -20,6 +20,7 @@ mod launch;
 mod listing;
 mod merge;
 mod network;
+mod paced;
 mod permits;
 mod places;
 mod read;

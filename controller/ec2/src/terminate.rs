@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::codes::{Meaning, OPERATION_NOT_PERMITTED};
 use crate::error::{Error, of_sdk};
 use crate::ids;
+use crate::paced::Kind;
 
 const TERMINATE: &str = "terminate instances";
 
@@ -22,6 +23,7 @@ impl Client {
         let mut first_failure = None;
         let mut batches = ids::batches(ids, BATCH);
         while let Some(batch) = batches.pop() {
+            self.buckets.turn(Kind::Change).await;
             let call = self.sdk.terminate_instances().set_instance_ids(Some(batch.clone()));
             let Err(error) = call.send().await.map_err(|error| of_sdk(TERMINATE, &error)) else { continue };
             match error.meaning {
