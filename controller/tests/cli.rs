@@ -198,11 +198,20 @@ fn an_import_is_checked_written_for_its_owner_and_overwrites_nothing() {
 }
 
 #[test]
-fn diff_and_reload_without_a_controller_end_with_3() {
+fn nothing_is_asked_of_a_controller_that_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("aws_autoscaler.yaml"), GOOD).unwrap();
-    for command in ["diff", "reload"] {
-        let output = controller(dir.path(), &[command]);
+    let commands: [&[&str]; 7] = [
+        &["diff"],
+        &["reload"],
+        &["drain", "i-1"],
+        &["drain", "--idle"],
+        &["undrain", "i-1"],
+        &["pause"],
+        &["resume"],
+    ];
+    for command in commands {
+        let output = controller(dir.path(), command);
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         assert!(stderr(&output).contains("admin.sock"), "{}", stderr(&output));
     }

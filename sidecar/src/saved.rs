@@ -22,6 +22,7 @@ struct File {
 #[serde(rename_all = "lowercase")]
 enum Word {
     Open,
+    Finishing,
     Drained,
     Retired,
 }
@@ -38,6 +39,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Saved> {
     let File { standing, epoch, generation, silent_idle_limit_ms, disarmed } = serde_json::from_str(&text)?;
     let standing = match standing {
         Word::Open => Standing::Open,
+        Word::Finishing => Standing::Finishing,
         Word::Drained => Standing::Drained,
         Word::Retired => Standing::Retired,
     };
@@ -53,6 +55,7 @@ pub(crate) fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let Saved { standing, epoch, generation, silent_idle_limit, disarmed } = saved;
     let standing = match standing {
         Standing::Open => Word::Open,
+        Standing::Finishing => Word::Finishing,
         Standing::Drained => Word::Drained,
         Standing::Retired => Word::Retired,
     };

@@ -37,6 +37,7 @@ pub(crate) fn report(report: Report, surroundings: &Surroundings<'_>) -> v1::Fro
     });
     let standing = match standing {
         Standing::Open => v1::Standing::Open,
+        Standing::Finishing => v1::Standing::Finishing,
         Standing::Drained => v1::Standing::Drained,
         Standing::Retired => v1::Standing::Retired,
     };
@@ -63,6 +64,7 @@ pub(crate) fn answer(answer: Answer) -> v1::FromSidecar {
     };
     let kind = match order.kind {
         OrderKind::Drain => v1::OrderKind::Drain,
+        OrderKind::Finish => v1::OrderKind::Finish,
         OrderKind::Undrain => v1::OrderKind::Undrain,
         OrderKind::Retire => v1::OrderKind::Retire,
     };
@@ -85,6 +87,7 @@ pub(crate) fn order(order: v1::Order) -> Option<Order> {
     let kind = match order.kind() {
         v1::OrderKind::Unspecified => return None,
         v1::OrderKind::Drain => OrderKind::Drain,
+        v1::OrderKind::Finish => OrderKind::Finish,
         v1::OrderKind::Undrain => OrderKind::Undrain,
         v1::OrderKind::Retire => OrderKind::Retire,
     };

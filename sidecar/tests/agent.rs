@@ -476,3 +476,60 @@ fn a_poll_shows_only_if_it_lasts() {
     assert_eq!(world.reports(), reports + 1);
     assert_eq!(world.machine.report(world.now).agents[0].agent.reading, polling);
 }
+
+#[test]
+fn told_to_finish_a_busy_agent_ends_its_task_and_takes_no_other() {
+    let mut world = World::working();
+    world.busy();
+    let order = world.order(OrderKind::Finish, 1);
+    world.close();
+    assert_eq!(world.answers(), [&Answer { order, outcome: Outcome::Done }]);
+    assert_eq!((world.machine.standing(), world.open()), (Standing::Finishing, false));
+    assert_eq!(world.saved.standing, Standing::Finishing, "a restart of the sidecar opens nothing");
+    world.pass(seconds(3600));
+    assert!(!world.open() && world.powered_off().is_none(), "the task goes on");
+    world.idle();
+    world.close();
+    assert_eq!((world.machine.standing(), world.open()), (Standing::Drained, false));
+    world.order(OrderKind::Retire, 2);
+    assert_eq!(world.last_outcome(), &Outcome::Done);
+}
+
+#[test]
+fn told_to_finish_an_idle_agent_is_drained_at_once() {
+    let mut world = World::working();
+    world.order(OrderKind::Finish, 1);
+    world.close();
+    assert_eq!((world.last_outcome(), world.machine.standing()), (&Outcome::Done, Standing::Drained));
+}
+
+#[test]
+fn what_finishes_opens_again_if_it_is_told_to_and_is_not_retired_before() {
+    let mut world = World::working();
+    world.busy();
+    world.order(OrderKind::Finish, 1);
+    world.close();
+    world.order(OrderKind::Retire, 2);
+    assert_eq!(world.last_outcome(), &Outcome::RefusedBusy(Some("t".to_owned())));
+    assert_eq!(world.machine.standing(), Standing::Finishing);
+    world.order(OrderKind::Undrain, 3);
+    assert_eq!((world.machine.standing(), world.open()), (Standing::Open, true));
+    world.idle();
+    assert!(!world.closing, "nobody wants it closed any more");
+}
+
+#[test]
+fn nobody_finishes_behind_a_gate_that_does_not_bind() {
+    let busy = Reading::Busy { task: Some("t".to_owned()), since: seconds(900) };
+    let bound = Agent { reading: busy, alive: true, ungated: false };
+    let unsettled = Agent { reading: Reading::Unknown { since: seconds(900) }, ..bound };
+    for agents in [vec![Agent { ungated: true, ..bound.clone() }], vec![bound, unsettled]] {
+        let mut world = World::working();
+        world.agents = agents;
+        world.look();
+        world.order(OrderKind::Finish, 1);
+        world.close();
+        assert_eq!(world.last_outcome(), &Outcome::RefusedBusy(Some("t".to_owned())));
+        assert_eq!((world.machine.standing(), world.open()), (Standing::Open, true));
+    }
+}

@@ -85,7 +85,7 @@ impl EventKind {
     /// The kind of an order's event.
     pub(crate) fn of_order(kind: OrderKind) -> Self {
         match kind {
-            OrderKind::Drain => Self::Drain,
+            OrderKind::Drain | OrderKind::Finish => Self::Drain,
             OrderKind::Undrain => Self::Undrain,
             OrderKind::Retire => Self::Retire,
         }

@@ -68,6 +68,10 @@ impl HoldLog {
 fn worth_telling(hold: &Hold, now: Time) -> Option<(String, Option<String>)> {
     match hold {
         Hold::AwaitingSessions { .. } => Some(("sessions".to_owned(), None)),
+        Hold::Paused { .. } => {
+            Some(("paused".to_owned(), Some("the operator has resumed launches".to_owned())))
+        }
+        Hold::OperatorDrain { instance, awaits, .. } => Some((format!("drain {instance} {awaits:?}"), None)),
         Hold::ShuttingDown { .. } => Some(("shutdown".to_owned(), None)),
         Hold::NewJournal { .. } => Some(("journal".to_owned(), None)),
         // That a read failed is told at once, where it happens; that it goes on is another matter.

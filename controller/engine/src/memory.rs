@@ -25,6 +25,8 @@ pub(crate) struct Known {
     pub(crate) ready_at: Option<Time>,
     /// The journal has `ready_at`.
     pub(crate) ready_marked: bool,
+    /// Its gate is closed behind its task.
+    pub(crate) finishing: bool,
     pub(crate) last_order: Option<(Order, Time)>,
     /// It went by an operator's word, or as an orphan: that says nothing of its boot.
     pub(crate) ended_by_operator: bool,
@@ -157,6 +159,7 @@ impl Known {
             adopted_at: now,
             ready_at: None,
             ready_marked: false,
+            finishing: false,
             last_order: None,
             ended_by_operator: false,
             boot_judged: false,
@@ -206,6 +209,7 @@ impl Known {
             state: self.state.clone(),
             since: self.since,
             signal: self.signal,
+            finishing: self.finishing,
             last_order: self.last_order.map(|(order, sent_at)| (order, sent_at, answer)),
         }
     }

@@ -138,6 +138,7 @@ fn settle_state(
     proven_gone: bool,
     now: Time,
 ) {
+    known.finishing = false;
     if proven_gone || (known.visible && is_gone(known.seen.state)) {
         known.enter(State::Gone, Signal::None, now);
         return;
@@ -189,24 +190,35 @@ fn by_session(known: &mut Known, session: &Session, now: Time) {
             known.enter_since(State::Retired, Signal::Sidecar, session.standing_since);
         }
         (Standing::Drained, Some(OrderKind::Retire)) => known.enter(State::Retiring, Signal::Sidecar, now),
-        (Standing::Drained, Some(OrderKind::Drain | OrderKind::Undrain) | None) => {
+        (Standing::Drained, Some(OrderKind::Drain | OrderKind::Finish | OrderKind::Undrain) | None) => {
             known.enter(State::Drained, Signal::Sidecar, now);
         }
-        (Standing::Open, _) if !up && known.ready_at.is_none() => {
+        (Standing::Open | Standing::Finishing, _) if !up && known.ready_at.is_none() => {
             known.enter(State::Booting { phase: session.boot_phase.clone() }, Signal::Sidecar, now);
         }
-        (Standing::Open, _) if !session.alive => {
+        (Standing::Open | Standing::Finishing, _) if !session.alive => {
             known.lose(LostReason::AgentDead, now);
         }
         (Standing::Open, Some(OrderKind::Drain)) => known.enter(State::Draining, Signal::Sidecar, now),
-        (Standing::Open, Some(OrderKind::Undrain | OrderKind::Retire) | None) => match &session.gate {
-            Gate::Idle => known.enter_since(State::Idle, Signal::Sidecar, session.gate_since),
-            Gate::Busy(task) => {
-                known.enter_since(State::Busy { task: task.clone() }, Signal::Sidecar, session.gate_since);
-            }
-            // The server may have popped a task for it: it holds one until the contrary is known.
-            Gate::Unknown | Gate::Absent => known.enter(State::Busy { task: None }, Signal::Sidecar, now),
-        },
+        (Standing::Open, Some(OrderKind::Finish | OrderKind::Undrain | OrderKind::Retire) | None) => {
+            by_gate(known, session, now);
+        }
+        (Standing::Finishing, _) => {
+            known.finishing = true;
+            by_gate(known, session, now);
+        }
+    }
+}
+
+/// What the agents do behind a gate that nothing has closed on all of them.
+fn by_gate(known: &mut Known, session: &Session, now: Time) {
+    match &session.gate {
+        Gate::Idle => known.enter_since(State::Idle, Signal::Sidecar, session.gate_since),
+        Gate::Busy(task) => {
+            known.enter_since(State::Busy { task: task.clone() }, Signal::Sidecar, session.gate_since);
+        }
+        // The server may have popped a task for it: it holds one until the contrary is known.
+        Gate::Unknown | Gate::Absent => known.enter(State::Busy { task: None }, Signal::Sidecar, now),
     }
 }
 

@@ -220,6 +220,8 @@ pub enum Gate {
 pub enum Standing {
     /// Held open.
     Open,
+    /// Closed behind a task that is held; drained once that has ended.
+    Finishing,
     /// Closed; can be undone.
     Drained,
     /// Closed for good.

@@ -28,10 +28,16 @@ pub(crate) fn ordered(published: &Published, id: &InstanceId, kind: OrderKind, a
         return format!("{id}: told to {kind}");
     };
     let pool = policy.pool(&instance.resource).filter(|pool| pool.queue == instance.queue);
+    let asked = published.snapshot.operator.drains.contains_key(id);
     let reason = match (kind, pool) {
         (OrderKind::Drain | OrderKind::Retire, _) if policy.shutdown.is_some() => {
             "the autoscaler ends, and what is idle goes with it".to_owned()
         }
+        (OrderKind::Drain | OrderKind::Finish | OrderKind::Retire, _) if asked => {
+            "the operator drains it".to_owned()
+        }
+        (OrderKind::Finish, _) => "it takes no other task".to_owned(),
+        (OrderKind::Undrain, _) if instance.finishing => "the operator has taken the drain back".to_owned(),
         (OrderKind::Drain | OrderKind::Retire, None) => {
             format!("the budget has no resource {} for queue {} any more", instance.resource, instance.queue)
         }

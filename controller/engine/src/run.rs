@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
-use planner::{Action, InstanceId, Intent, Plan, Policy, Source, Time};
+use planner::{Action, InstanceId, Intent, Operator, Plan, Policy, Source, Time};
 use tokio::sync::watch;
 
 use crate::apply::{Notes, Outcome, Ports, apply};
@@ -52,6 +52,8 @@ pub struct Intervals {
 pub struct Start {
     /// The operator's will; a new one is taken at the next pass.
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// What the operator asks for meanwhile; taken at once.
+    pub operator: watch::Receiver<Arc<Operator>>,
     /// How often the sources are read; a new pace is taken up at once.
     pub intervals: watch::Receiver<Intervals>,
     /// This run's number, from the journal.
@@ -190,6 +192,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 () = sessions.changed() => soon(&mut next_pass),
                 // Whoever had the policy to give may be gone: then it stays as it is.
                 Ok(()) = self.start.policy.changed() => soon(&mut next_pass),
+                Ok(()) = self.start.operator.changed() => soon(&mut next_pass),
                 // Nobody to change them is no event.
                 Ok(()) = self.start.intervals.changed() => self.keep_pace(clock.now()),
                 changed = self.start.lease.changed() => {
@@ -217,11 +220,12 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let knows = |instance: &InstanceId, intent: Option<&planner::IntentId>| {
             self.ports.journal.knows(instance, intent)
         };
-        let snapshot =
+        let mut snapshot =
             merge::snapshot(&policy, &self.views, &sessions, knows, &mut self.memory, lease_held, now);
         for event in self.memory.events.drain(..) {
             self.ports.journal.note(event);
         }
+        snapshot.operator = Operator::clone(&self.start.operator.borrow_and_update());
         let mut plan = planner::plan(&policy, &snapshot);
         let violation = planner::check(&policy, &snapshot, &plan).err();
         if let Some(violation) = &violation {

@@ -175,25 +175,27 @@ fn pools(policy: &Policy, snapshot: &Snapshot) -> Vec<PoolStatus> {
 
 impl InstanceStatus {
     fn of(id: &str, instance: &Instance) -> Self {
-        let (state, detail, task) = match &instance.state {
-            State::Requested => ("requested", None, None),
-            State::Pending => ("pending", None, None),
-            State::Booting { phase } => ("booting", Some(phase.clone()), None),
-            State::Idle => ("idle", None, None),
-            State::Busy { task } => ("busy", None, task.clone()),
-            State::Draining => ("draining", None, None),
-            State::Drained => ("drained", None, None),
-            State::Retiring => ("retiring", None, None),
-            State::Retired => ("retired", None, None),
-            State::Terminating => ("terminating", None, None),
-            State::Gone => ("gone", None, None),
-            State::Lost { reason } => ("lost", Some(lost_words(*reason).to_owned()), None),
+        let (detail, task) = match &instance.state {
+            State::Booting { phase } => (Some(phase.clone()), None),
+            State::Busy { task } => {
+                (instance.finishing.then(|| "takes no other task".to_owned()), task.clone())
+            }
+            State::Lost { reason } => (Some(lost_words(*reason).to_owned()), None),
+            State::Requested
+            | State::Pending
+            | State::Idle
+            | State::Draining
+            | State::Drained
+            | State::Retiring
+            | State::Retired
+            | State::Terminating
+            | State::Gone => (None, None),
         };
         Self {
             instance: id.to_owned(),
             resource: instance.resource.to_string(),
             queue: instance.queue.to_string(),
-            state: state.to_owned(),
+            state: instance.state.word().to_owned(),
             detail,
             task,
             since: instance.since,

@@ -183,6 +183,7 @@ fn add(
         since: ago(if matches!(state, State::Busy { .. }) { scattered % 300_000 } else { 950_000 }),
         state,
         signal: Signal::Sidecar,
+        finishing: false,
         last_order: None,
     };
     snapshot.instances.insert(id, instance);

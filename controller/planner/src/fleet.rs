@@ -45,6 +45,8 @@ pub(crate) struct Member<'a> {
     pub(crate) pool: Option<usize>,
     /// This pass has decided about it.
     pub(crate) decided: bool,
+    /// The operator drains it: no capacity, whatever it is.
+    pub(crate) asked: bool,
 }
 
 /// One line of the budget and what there is of it.
@@ -127,7 +129,8 @@ impl<'a> Fleet<'a> {
                 held[queue].push(task);
             }
             roles.push(role);
-            fleet.place(Member { id, instance, role, pool, decided: false }, queue);
+            let asked = snapshot.is_drained_by_operator(id, instance);
+            fleet.place(Member { id, instance, role, pool, decided: false, asked }, queue);
         }
         fleet.count_waiting(held);
         fleet.index_workers(&roles);
@@ -205,12 +208,12 @@ impl<'a> Fleet<'a> {
             if coming && earlier && member.instance.signal == Signal::None {
                 queue.unattached += 1;
             }
-            let serves = coming || member.role == Role::Idle;
+            let serves = (coming || member.role == Role::Idle) && !member.asked;
             if member.pool.is_none() && serves && self.policy.sidecar == SidecarMode::Off {
                 queue.stray_capacity += 1;
             }
         }
-        if let Some(pool) = member.pool {
+        if let Some(pool) = member.pool.filter(|_| !member.asked) {
             let pool = &mut self.pools[pool];
             match member.role {
                 Role::Coming { .. } => {
@@ -224,7 +227,7 @@ impl<'a> Fleet<'a> {
                     pool.open += 1;
                     pool.staying += 1;
                 }
-                Role::Busy => pool.staying += 1,
+                Role::Busy | Role::Finishing => pool.staying += 1,
                 Role::Undraining => {
                     pool.undraining += 1;
                     pool.staying += 1;

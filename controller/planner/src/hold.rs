@@ -30,6 +30,13 @@ pub enum Hold {
     },
     /// Another autoscaler holds the prefix.
     LeaseLost,
+    /// The operator has paused launches.
+    Paused {
+        /// Since when.
+        since: Time,
+        /// The operator's words.
+        reason: Option<String>,
+    },
     /// The run is about to end: nothing is launched any more.
     ShuttingDown {
         /// What becomes of the fleet.
@@ -166,6 +173,15 @@ pub enum Hold {
         /// The task that it holds, if that is why.
         task: Option<TaskId>,
     },
+    /// The operator drains it, and it can't go yet.
+    OperatorDrain {
+        /// Which.
+        instance: InstanceId,
+        /// When that was asked for.
+        since: Time,
+        /// What it waits for.
+        awaits: Awaits,
+    },
     /// The sidecar refused another order; it is sent again.
     OrderRefused {
         /// Whose.
@@ -215,4 +231,18 @@ pub enum Hold {
         /// How many too many.
         excess: u32,
     },
+}
+
+/// What an instance that the operator drains waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Awaits {
+    /// To be up: what boots can't be told anything.
+    Boot,
+    /// The end of its task.
+    Task(Option<TaskId>),
+    /// A word of its sidecar, which is silent.
+    Sidecar,
+    /// Its own idle limit: there is no way in.
+    Itself,
 }

@@ -13,6 +13,7 @@ mod hold;
 mod ids;
 mod intents;
 mod names;
+mod operator;
 mod orders;
 mod pace;
 mod pass;
@@ -29,7 +30,7 @@ mod words;
 
 pub use boots::Boots;
 pub use check::{Violation, check};
-pub use hold::Hold;
+pub use hold::{Awaits, Hold};
 pub use ids::{
     ClientToken, FleetId, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
@@ -41,5 +42,6 @@ pub use policy::{
 };
 pub use refusals::{Refusal, pause_after};
 pub use snapshot::{
-    Answer, Freshness, Instance, Intent, LostReason, Signal, Snapshot, Source, State, TaskRef, Worker,
+    Answer, Freshness, Instance, Intent, LostReason, Operator, Pause, Signal, Snapshot, Source, State,
+    TaskRef, Worker,
 };

@@ -79,12 +79,14 @@ fn step(fleet: &Fleet<'_>, member: &Member<'_>, kind: OrderKind) -> Step {
 fn refusal(member: &Member<'_>, kind: OrderKind, retry_at: Time) -> Hold {
     let instance = member.id.clone();
     match (kind, member.instance.last_order.as_ref().map(|(_, _, answer)| answer)) {
-        (OrderKind::Drain, Some(Answer::RefusedBusy(task))) => {
+        (OrderKind::Drain | OrderKind::Finish, Some(Answer::RefusedBusy(task))) => {
             Hold::DrainRefused { instance, task: task.clone() }
         }
-        (OrderKind::Drain, Some(Answer::RefusedUnsure)) => Hold::DrainRefused { instance, task: None },
+        (OrderKind::Drain | OrderKind::Finish, Some(Answer::RefusedUnsure)) => {
+            Hold::DrainRefused { instance, task: None }
+        }
         (
-            OrderKind::Drain | OrderKind::Undrain | OrderKind::Retire,
+            OrderKind::Drain | OrderKind::Finish | OrderKind::Undrain | OrderKind::Retire,
             Some(
                 Answer::Awaited
                 | Answer::Done
@@ -103,7 +105,7 @@ pub(crate) fn refused_drain(member: &Member<'_>) -> Option<Hold> {
     let task = match (order.kind, answer) {
         (OrderKind::Drain, Answer::RefusedBusy(task)) => task.clone(),
         (OrderKind::Drain, Answer::RefusedUnsure) => None,
-        (OrderKind::Drain | OrderKind::Undrain | OrderKind::Retire, _) => return None,
+        (OrderKind::Drain | OrderKind::Finish | OrderKind::Undrain | OrderKind::Retire, _) => return None,
     };
     Some(Hold::DrainRefused { instance: member.id.clone(), task })
 }

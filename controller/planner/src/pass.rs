@@ -7,8 +7,8 @@ use crate::fleet::Fleet;
 use crate::hold::Hold;
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::snapshot::{Snapshot, Source};
-use crate::{ghosts, intents, removals, scale_down, scale_up, shutdown};
+use crate::snapshot::{Pause, Snapshot, Source};
+use crate::{ghosts, intents, operator, removals, scale_down, scale_up, shutdown};
 
 /// Without the journal of before, nothing is launched for this long: what an earlier run launched has
 /// shown itself by then.
@@ -36,6 +36,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     if let Some(action) = policy.shutdown {
         shutdown::plan_shutdown(&fleet, action, &mut plan);
     } else {
+        operator::plan_operator(&mut fleet, &mut plan);
         scale_down::plan_drains(&mut fleet, &mut plan);
         scale_up::plan_capacity(&mut fleet, may_launch, &mut plan);
         intents::plan_intents(&fleet, may_launch, &mut plan);
@@ -51,6 +52,10 @@ fn limits_of_the_run(snapshot: &Snapshot, plan: &mut Plan) -> bool {
     let mut may_launch = true;
     if !snapshot.lease_held {
         plan.holds.push(Hold::LeaseLost);
+        may_launch = false;
+    }
+    if let Some(Pause { since, reason }) = &snapshot.operator.paused {
+        plan.holds.push(Hold::Paused { since: *since, reason: reason.clone() });
         may_launch = false;
     }
     let until = snapshot.started_at.after(NEW_JOURNAL);

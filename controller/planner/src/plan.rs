@@ -86,6 +86,8 @@ pub struct Order {
 pub enum OrderKind {
     /// Close the gate, or refuse.
     Drain,
+    /// Close the gate behind the task that is held, if one is: it is ended, and no other taken.
+    Finish,
     /// Open it again.
     Undrain,
     /// Close it for good, and power off if nobody ends the machine.

@@ -42,6 +42,7 @@ fn right_to_end<'a>(
             Role::Coming { .. }
             | Role::Idle
             | Role::Busy
+            | Role::Finishing
             | Role::Draining
             | Role::Drained
             | Role::Undraining
@@ -68,6 +69,7 @@ fn right_to_end<'a>(
         }
         Role::Idle
         | Role::Busy
+        | Role::Finishing
         | Role::Draining
         | Role::Drained
         | Role::Undraining
@@ -84,6 +86,7 @@ pub(crate) fn is_orphan(fleet: &Fleet<'_>, member: &Member<'_>) -> bool {
         Role::Coming { .. } | Role::Overdue { .. } | Role::Lost => instance.signal == Signal::None,
         Role::Idle
         | Role::Busy
+        | Role::Finishing
         | Role::Draining
         | Role::Drained
         | Role::Undraining

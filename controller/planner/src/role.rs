@@ -18,6 +18,8 @@ pub(crate) enum Role {
     },
     Idle,
     Busy,
+    /// Its gate closes, or is closed, behind the task that it holds.
+    Finishing,
     Draining,
     Drained,
     /// Its gate is about to open again.
@@ -44,6 +46,9 @@ impl Role {
                 } else {
                     Self::Overdue { deadline }
                 }
+            }
+            State::Idle | State::Busy { .. } if reachable && instance.is_finishing(snapshot.epoch) => {
+                Self::Finishing
             }
             State::Idle => Self::Idle,
             State::Busy { .. } => Self::Busy,

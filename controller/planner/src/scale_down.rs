@@ -23,7 +23,7 @@ pub(crate) fn plan_drains(fleet: &mut Fleet<'_>, plan: &mut Plan) {
     for queue in 0..fleet.queues.len() {
         drain_idle(fleet, queue, plan);
     }
-    for member in fleet.members.iter().filter(|member| member.role == Role::Draining) {
+    for member in fleet.members.iter().filter(|member| member.role == Role::Draining && !member.asked) {
         if member.instance.kept {
             plan.holds.push(Hold::Kept { instance: member.id.clone() });
         } else if fleet.demand_is_known(member) {
@@ -42,7 +42,7 @@ pub(crate) fn is_reachable(fleet: &Fleet<'_>, member: &Member<'_>) -> bool {
 fn drain_strays(fleet: &Fleet<'_>, plan: &mut Plan) {
     let fresh = fleet.snapshot.is_fresh(Source::Queues);
     let mut staying: BTreeMap<&ResourceName, u32> = BTreeMap::new();
-    for member in fleet.members.iter().filter(|member| member.pool.is_none()) {
+    for member in fleet.members.iter().filter(|member| member.pool.is_none() && !member.asked) {
         match member.role {
             Role::Idle if member.instance.kept => {
                 plan.holds.push(Hold::Kept { instance: member.id.clone() });
@@ -53,7 +53,7 @@ fn drain_strays(fleet: &Fleet<'_>, plan: &mut Plan) {
             Role::Idle if !is_reachable(fleet, member) => {
                 plan.holds.push(Hold::OnItsOwn { instance: member.id.clone() });
             }
-            Role::Idle | Role::Busy | Role::Coming { .. } | Role::Undraining => {
+            Role::Idle | Role::Busy | Role::Finishing | Role::Coming { .. } | Role::Undraining => {
                 *staying.entry(&member.instance.resource).or_default() += 1;
             }
             Role::Overdue { .. }
@@ -161,6 +161,8 @@ pub(crate) fn plan_retirements(fleet: &Fleet<'_>, plan: &mut Plan) {
             Role::Drained if member.instance.kept && !member.decided => {
                 orders::give(fleet, member, OrderKind::Undrain, plan);
             }
+            // The operator has the last word on these.
+            Role::Drained | Role::Retiring if member.asked => {}
             Role::Retiring if fleet.demand_is_known(member) => {
                 orders::give(fleet, member, OrderKind::Retire, plan);
             }
@@ -177,6 +179,7 @@ pub(crate) fn plan_retirements(fleet: &Fleet<'_>, plan: &mut Plan) {
             | Role::Overdue { .. }
             | Role::Idle
             | Role::Busy
+            | Role::Finishing
             | Role::Draining
             | Role::Retired
             | Role::Lost

@@ -13,6 +13,7 @@ use crate::policy::ShutdownAction;
 use crate::removals;
 use crate::role::Role;
 use crate::scale_down::is_reachable;
+use crate::snapshot::State;
 
 /// Orders and terminations of the last passes, and how many instances are still to go by them.
 pub(crate) fn plan_shutdown(fleet: &Fleet<'_>, action: ShutdownAction, plan: &mut Plan) {
@@ -40,6 +41,8 @@ fn send_away(fleet: &Fleet<'_>, member: &Member<'_>, plan: &mut Plan) -> bool {
             plan.holds.push(Hold::OnItsOwn { instance: member.id.clone() });
             return false;
         }
+        // Told to finish, and not heard of since: it may hold nothing, and that is asked for now.
+        Role::Finishing if member.instance.state == State::Idle => OrderKind::Drain,
         Role::Idle | Role::Draining => OrderKind::Drain,
         // Its gate may be open again, and a task behind it: what it does next, it reports.
         Role::Undraining => OrderKind::Undrain,
@@ -50,7 +53,10 @@ fn send_away(fleet: &Fleet<'_>, member: &Member<'_>, plan: &mut Plan) -> bool {
             plan.holds.extend(orders::refused_drain(member));
             return false;
         }
-        Role::Coming { .. } | Role::Overdue { .. } | Role::Lost | Role::Leaving => return false,
+        // It goes by itself once its task has ended.
+        Role::Finishing | Role::Coming { .. } | Role::Overdue { .. } | Role::Lost | Role::Leaving => {
+            return false;
+        }
     };
     orders::give(fleet, member, order, plan);
     true

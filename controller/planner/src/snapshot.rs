@@ -9,7 +9,7 @@ use crate::boots::Boots;
 use crate::ids::{
     ClientToken, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
-use crate::plan::Order;
+use crate::plan::{Order, OrderKind};
 use crate::policy::Offering;
 
 /// Everything a decision rests on.
@@ -53,6 +53,27 @@ pub struct Snapshot {
     /// `queued`, yet no queue's list has shown them for 60 s. An instance of that queue may hold one.
     #[serde(default)]
     pub limbo: BTreeMap<QueueName, u32>,
+    /// What the operator has asked for and not taken back.
+    #[serde(default)]
+    pub operator: Operator,
+}
+
+/// The operator's will. It outlives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operator {
+    /// Nothing new is launched; all else goes on.
+    pub paused: Option<Pause>,
+    /// Instances that are to go once they are free, whatever waits, by the instant at which that was asked for.
+    pub drains: BTreeMap<InstanceId, Time>,
+}
+
+/// A pause of launches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When it was asked for.
+    pub since: Time,
+    /// The operator's own words, if there are any.
+    pub reason: Option<String>,
 }
 
 /// Where knowledge comes from.
@@ -109,6 +130,9 @@ pub struct Instance {
     pub since: Time,
     /// What the state rests on.
     pub signal: Signal,
+    /// Its gate is closed behind the task that it holds: it ends that one and takes no other.
+    #[serde(default)]
+    pub finishing: bool,
     /// The last order sent to its sidecar, when, and what came of it.
     pub last_order: Option<(Order, Time, Answer)>,
 }
@@ -230,6 +254,11 @@ pub struct Intent {
 }
 
 impl Snapshot {
+    /// Whether the operator drains this instance. A tag that keeps it is the later word of the same operator.
+    pub fn is_drained_by_operator(&self, id: &InstanceId, instance: &Instance) -> bool {
+        !instance.kept && self.operator.drains.contains_key(id)
+    }
+
     /// Whether the source was read and its data is not stale.
     pub fn is_fresh(&self, source: Source) -> bool {
         self.freshness.get(&source).is_some_and(|age| age.stale_since.is_none())
@@ -257,6 +286,26 @@ impl Snapshot {
     }
 }
 
+impl State {
+    /// One of DESIGN's words.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Pending => "pending",
+            Self::Booting { .. } => "booting",
+            Self::Idle => "idle",
+            Self::Busy { .. } => "busy",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Retiring => "retiring",
+            Self::Retired => "retired",
+            Self::Terminating => "terminating",
+            Self::Gone => "gone",
+            Self::Lost { .. } => "lost",
+        }
+    }
+}
+
 impl Instance {
     /// Its type.
     pub fn instance_type(&self) -> &InstanceType {
@@ -278,6 +327,14 @@ impl Instance {
             | State::Retired
             | State::Lost { .. } => true,
         }
+    }
+
+    /// Whether its gate is closed behind its task, or it was told so in this run and has not answered.
+    pub fn is_finishing(&self, epoch: u64) -> bool {
+        let told = self.last_order.as_ref().is_some_and(|(order, _, answer)| {
+            order.epoch == epoch && order.kind == OrderKind::Finish && *answer == Answer::Awaited
+        });
+        matches!(self.state, State::Idle | State::Busy { .. }) && (self.finishing || told)
     }
 
     /// Whether it is on its way to take a task.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::hold::Hold;
+use crate::hold::{Awaits, Hold};
 use crate::ids::Time;
 use crate::plan::{OrderKind, TerminateReason};
 use crate::policy::ShutdownAction;
@@ -27,6 +27,13 @@ impl Hold {
                 format!("no journal of an earlier run: nothing is launched for another {}", left(until))
             }
             Self::LeaseLost => "another autoscaler holds the worker prefix: nothing is launched".to_owned(),
+            Self::Paused { since, reason } => {
+                let reason = reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+                format!(
+                    "paused by the operator {} ago{reason}: nothing is launched",
+                    in_words(now.since(*since))
+                )
+            }
             Self::ShuttingDown { action, remaining } => {
                 let to_go = count(*remaining, "instance");
                 let fleet = match action {
@@ -104,6 +111,9 @@ impl Hold {
             Self::DrainRefused { instance, task: None } => {
                 format!("{instance}: refused to drain: it may hold a task")
             }
+            Self::OperatorDrain { instance, since: _, awaits } => {
+                format!("{instance}: drained by the operator: {}", awaits.in_words())
+            }
             Self::OrderRefused { instance, kind, retry_at } => {
                 format!("{instance}: refused to {kind}, told again {}", when(*retry_at, now))
             }
@@ -127,6 +137,20 @@ impl Hold {
                 "resource {resource}: {} more than the maximum, to go when idle",
                 count(*excess, "instance")
             ),
+        }
+    }
+}
+
+impl Awaits {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Boot => "goes once it has booted".to_owned(),
+            Self::Task(Some(task)) => format!("finishes task {task} first, and takes no other"),
+            Self::Task(None) => "finishes its task first, and takes no other".to_owned(),
+            Self::Sidecar => "its sidecar is silent, it is told when it reports again".to_owned(),
+            Self::Itself => {
+                "it powers itself off when it is idle, and there is no way in to tell it".to_owned()
+            }
         }
     }
 }
@@ -172,6 +196,7 @@ impl fmt::Display for OrderKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Drain => "drain",
+            Self::Finish => "finish",
             Self::Undrain => "undrain",
             Self::Retire => "retire",
         })

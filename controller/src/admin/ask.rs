@@ -6,9 +6,13 @@ use std::time::Duration;
 use engine::history::History;
 use engine::status::Status;
 use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::wire::{InUse, Refused, Reloaded};
+use super::wire::{
+    DrainAnswer, DrainRequest, InUse, LaunchesAnswer, PauseRequest, Refused, Reloaded, UndrainAnswer,
+    UndrainRequest,
+};
 use crate::http;
 use crate::service::ledger::Costs;
 
@@ -18,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RECORD_PATIENCE: Duration = Duration::from_secs(30);
 /// A reload asks ClearML, which is given 30 s for each call.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than a disk may take.
+const WISH_PATIENCE: Duration = Duration::from_secs(35);
 
 /// Why there is no answer, or none of the wanted kind.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +77,49 @@ pub async fn in_use(path: &Path, digest_key: &str) -> Result<InUse, AskError> {
 /// As [`ask`], and if the configuration was refused.
 pub async fn reload(path: &Path) -> Result<Reloaded, AskError> {
     let answer = send(path, RELOAD_PATIENCE, |client| client.post("http://controller/reload")).await?;
+    granted(path, answer).await
+}
+
+/// Has the controller that answers on `path` drain instances.
+///
+/// # Errors
+/// As [`ask`], and if it refused.
+pub async fn drain(path: &Path, request: &DrainRequest) -> Result<DrainAnswer, AskError> {
+    wish(path, "drain", request).await
+}
+
+/// Has it take drains back.
+///
+/// # Errors
+/// As [`drain`].
+pub async fn undrain(path: &Path, instances: Vec<String>) -> Result<UndrainAnswer, AskError> {
+    wish(path, "undrain", &UndrainRequest { instances }).await
+}
+
+/// Has it launch nothing.
+///
+/// # Errors
+/// As [`drain`].
+pub async fn pause(path: &Path, reason: Option<String>) -> Result<LaunchesAnswer, AskError> {
+    wish(path, "pause", &PauseRequest { reason }).await
+}
+
+/// Has it launch again.
+///
+/// # Errors
+/// As [`drain`].
+pub async fn resume(path: &Path) -> Result<LaunchesAnswer, AskError> {
+    wish(path, "resume", &()).await
+}
+
+async fn wish<T: DeserializeOwned>(path: &Path, name: &str, body: &impl Serialize) -> Result<T, AskError> {
+    let url = format!("http://controller/{name}");
+    // The journal may take its time: what was asked for stands if it says so, and not before.
+    let answer = send(path, WISH_PATIENCE, |client| client.post(url).json(body)).await?;
+    granted(path, answer).await
+}
+
+async fn granted<T: DeserializeOwned>(path: &Path, answer: Response) -> Result<T, AskError> {
     match answer.status() {
         StatusCode::UNPROCESSABLE_ENTITY => {
             let Refused { faults } = json(path, answer).await?;

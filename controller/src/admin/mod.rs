@@ -1,5 +1,5 @@
-//! The operator's door: HTTP over a Unix socket in the state directory. Who may open the socket may ask,
-//! and may have the configuration read again; what is written in it never comes from here.
+//! The operator's door: HTTP over a Unix socket in the state directory. Who may open the socket may ask, may
+//! drain and pause, and may have the configuration read again; what is written in it never comes from here.
 
 mod ask;
 mod records;
@@ -21,12 +21,15 @@ use engine::status::Status;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-pub use ask::{AskError, ask, costs, history, in_use, reload};
+pub use ask::{AskError, ask, costs, drain, history, in_use, pause, reload, resume, undrain};
 pub use records::Records;
-pub use wire::{InUse, Refused, Reloaded};
+pub use wire::{
+    Awaiting, DrainAnswer, DrainRequest, Drained, InUse, LaunchesAnswer, PauseRequest, Refused, Reloaded,
+    UndrainAnswer, UndrainRequest, Undrained,
+};
 
 use self::wire::DigestKey;
-use crate::service::{ReloadError, Reloader};
+use crate::service::{ReloadError, Reloader, WishError, Wishes};
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "admin.sock";
@@ -44,6 +47,7 @@ struct Behind {
     published: watch::Receiver<Arc<Published>>,
     reloader: Arc<Reloader>,
     records: Records,
+    wishes: Arc<Wishes>,
 }
 
 impl Admin {
@@ -56,6 +60,7 @@ impl Admin {
         published: watch::Receiver<Arc<Published>>,
         reloader: Arc<Reloader>,
         records: Records,
+        wishes: Arc<Wishes>,
     ) -> anyhow::Result<Self> {
         if UnixStream::connect(&path).await.is_ok() {
             anyhow::bail!("another controller answers on {}", path.display());
@@ -76,7 +81,11 @@ impl Admin {
             .route("/reload", post(reload_configuration))
             .route("/history", get(records::history))
             .route("/costs", get(records::costs))
-            .with_state(Behind { published, reloader, records });
+            .route("/drain", post(drain_instances))
+            .route("/undrain", post(undrain_instances))
+            .route("/pause", post(pause_launches))
+            .route("/resume", post(resume_launches))
+            .with_state(Behind { published, reloader, records, wishes });
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::warn!("the admin socket failed: {error}");
@@ -105,8 +114,6 @@ async fn configuration(State(behind): State<Behind>, Query(key): Query<DigestKey
 /// In a task of its own: an operator who does not wait for the answer leaves nothing half done.
 async fn reload_configuration(State(behind): State<Behind>) -> Response {
     let reloading = tokio::spawn(async move { behind.reloader.reload().await });
-    let refused =
-        |status: StatusCode, faults: Vec<String>| (status, Json(Refused { faults })).into_response();
     match reloading.await {
         Ok(Ok(reloaded)) => Json(reloaded).into_response(),
         Ok(Err(ReloadError::Faults(faults))) => {
@@ -120,4 +127,39 @@ async fn reload_configuration(State(behind): State<Behind>) -> Response {
         }
         Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, vec![error.to_string()]),
     }
+}
+
+async fn drain_instances(State(behind): State<Behind>, Json(request): Json<DrainRequest>) -> Response {
+    granted(async move { behind.wishes.drain(request).await }).await
+}
+
+async fn undrain_instances(State(behind): State<Behind>, Json(request): Json<UndrainRequest>) -> Response {
+    granted(async move { behind.wishes.undrain(request.instances).await }).await
+}
+
+async fn pause_launches(State(behind): State<Behind>, Json(request): Json<PauseRequest>) -> Response {
+    granted(async move { behind.wishes.pause(request.reason).await }).await
+}
+
+async fn resume_launches(State(behind): State<Behind>) -> Response {
+    granted(async move { behind.wishes.resume().await }).await
+}
+
+/// In a task of its own, as a reload: what is written down is told to the loop, whoever waits for it.
+async fn granted<T>(wish: impl Future<Output = Result<T, WishError>> + Send + 'static) -> Response
+where
+    T: serde::Serialize + Send + 'static,
+{
+    match tokio::spawn(wish).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(WishError::Wrong(faults))) => refused(StatusCode::UNPROCESSABLE_ENTITY, faults),
+        Ok(Err(error @ WishError::Journal(_))) => {
+            refused(StatusCode::SERVICE_UNAVAILABLE, vec![error.to_string()])
+        }
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, vec![error.to_string()]),
+    }
+}
+
+fn refused(status: StatusCode, faults: Vec<String>) -> Response {
+    (status, Json(Refused { faults })).into_response()
 }

@@ -1,5 +1,6 @@
 //! What goes over the admin socket besides the status. No field ever holds a secret.
 
+use planner::Pause;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Change, Sealed};
@@ -24,7 +25,7 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
-/// The answer to `POST /reload` when it was not: 422 if something must be corrected, 503 if it may work later.
+/// The answer to any `POST` that was refused: 422 if something must be corrected, 503 if it may work later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refused {
     /// One by one.
@@ -38,6 +39,103 @@ pub(super) struct Since {
     pub(super) past_ms: u64,
     /// At most so many events.
     pub(super) limit: Option<u32>,
+}
+
+/// What `POST /drain` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainRequest {
+    /// These.
+    Instances {
+        /// By EC2's ids.
+        instances: Vec<String>,
+    },
+    /// All that are idle at this moment.
+    Idle {
+        /// Of this queue alone.
+        queue: Option<String>,
+        /// Of this resource alone.
+        resource: Option<String>,
+    },
+}
+
+/// The answer to `POST /drain`: which instances are drained now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainAnswer {
+    /// By id.
+    pub instances: Vec<Drained>,
+    /// Whether launches are paused: if not, what tasks need is replaced.
+    pub paused: bool,
+}
+
+/// An instance that is drained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drained {
+    /// EC2's id.
+    pub instance: String,
+    /// What it was when that was asked for, in the words of `status`.
+    pub state: String,
+    /// What it waits for before it goes.
+    #[serde(flatten)]
+    pub awaiting: Awaiting,
+}
+
+/// What an instance waits for before it goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "awaits")]
+pub enum Awaiting {
+    /// Nothing: it goes at once.
+    Nothing,
+    /// The end of its boot.
+    Boot,
+    /// The end of its task.
+    Task {
+        /// Which, where it is known.
+        task: Option<String>,
+    },
+    /// A word of its sidecar.
+    Sidecar,
+    /// It goes already.
+    Gone,
+}
+
+/// What `POST /undrain` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndrainRequest {
+    /// By EC2's ids.
+    pub instances: Vec<String>,
+}
+
+/// The answer to `POST /undrain`: which drains were taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndrainAnswer {
+    /// By id.
+    pub instances: Vec<Undrained>,
+}
+
+/// An instance whose drain was taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Undrained {
+    /// EC2's id.
+    pub instance: String,
+    /// What it was when that was asked for.
+    pub state: String,
+}
+
+/// What `POST /pause` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PauseRequest {
+    /// The operator's words, for whoever looks at `status`.
+    pub reason: Option<String>,
+}
+
+/// The answer to `POST /pause` and `POST /resume`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaunchesAnswer {
+    /// The pause that stands now: its instant in milliseconds since the Unix epoch, and its reason.
+    pub paused: Option<Pause>,
+    /// Whether it was otherwise before.
+    pub changed: bool,
 }
 
 /// Of the query of `GET /configuration`.

@@ -7,6 +7,7 @@ mod doctor;
 mod export;
 pub(crate) mod iam_policy;
 mod import;
+mod operator;
 mod plan;
 mod records;
 mod reload;
@@ -79,6 +80,14 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Have the running controller take its changed configuration, without a restart.
     Reload(reload::ReloadArgs),
+    /// Drain instances: each finishes its task, takes no other, and goes, whatever waits.
+    Drain(operator::DrainArgs),
+    /// Take drains back, for as long as the instances are not retired.
+    Undrain(operator::UndrainArgs),
+    /// Launch nothing until `resume`; drains and removals go on.
+    Pause(operator::PauseArgs),
+    /// Launch again.
+    Resume(operator::ResumeArgs),
     /// Check everything that a run needs, before anything is spent.
     Doctor(doctor::DoctorArgs),
     /// Print the least IAM policy for a configuration.
@@ -178,6 +187,10 @@ async fn dispatch(command: Command, logging: &Logging) -> anyhow::Result<ExitCod
         Command::Import(args) => import::import(&args),
         Command::Diff(args) => diff::diff(&args).await,
         Command::Reload(args) => reload::reload(&args).await,
+        Command::Drain(args) => operator::drain(args).await,
+        Command::Undrain(args) => operator::undrain(args).await,
+        Command::Pause(args) => operator::pause(args).await,
+        Command::Resume(args) => operator::resume(args).await,
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::IamPolicy(file) => iam_policy::iam_policy(&file.config_file),
         Command::Sandbox(args) => sandbox::sandbox(args).await,

@@ -73,18 +73,21 @@ pub(super) fn update(session: &mut Session, report: &v1::Report, now: Time) -> R
 
 /// Whether a report shows that an order was obeyed whose answer was lost with its stream.
 pub(super) fn shows_obeyed(report: &v1::Report, order: &Order) -> bool {
-    let left = match order.kind {
-        OrderKind::Drain => v1::Standing::Drained,
-        OrderKind::Undrain => v1::Standing::Open,
-        OrderKind::Retire => v1::Standing::Retired,
+    let standing = report.standing();
+    let obeyed = match order.kind {
+        OrderKind::Drain => standing == v1::Standing::Drained,
+        OrderKind::Finish => matches!(standing, v1::Standing::Finishing | v1::Standing::Drained),
+        OrderKind::Undrain => standing == v1::Standing::Open,
+        OrderKind::Retire => standing == v1::Standing::Retired,
     };
-    report.epoch == order.epoch && report.generation == order.generation && report.standing() == left
+    report.epoch == order.epoch && report.generation == order.generation && obeyed
 }
 
 /// The order that is answered, and how.
 pub(super) fn answer(answer: &v1::OrderAnswer) -> Result<(Order, Answer), Malformed> {
     let kind = match answer.kind() {
         v1::OrderKind::Drain => OrderKind::Drain,
+        v1::OrderKind::Finish => OrderKind::Finish,
         v1::OrderKind::Undrain => OrderKind::Undrain,
         v1::OrderKind::Retire => OrderKind::Retire,
         v1::OrderKind::Unspecified => return Err(Malformed("an answer to no kind of order")),
@@ -103,6 +106,7 @@ pub(super) fn answer(answer: &v1::OrderAnswer) -> Result<(Order, Answer), Malfor
 pub(super) fn order(order: Order) -> v1::ToSidecar {
     let kind = match order.kind {
         OrderKind::Drain => v1::OrderKind::Drain,
+        OrderKind::Finish => v1::OrderKind::Finish,
         OrderKind::Undrain => v1::OrderKind::Undrain,
         OrderKind::Retire => v1::OrderKind::Retire,
     };
@@ -182,6 +186,7 @@ fn alive(agents: &[v1::Agent]) -> bool {
 fn standing(standing: v1::Standing) -> Result<Standing, Malformed> {
     match standing {
         v1::Standing::Open => Ok(Standing::Open),
+        v1::Standing::Finishing => Ok(Standing::Finishing),
         v1::Standing::Drained => Ok(Standing::Drained),
         v1::Standing::Retired => Ok(Standing::Retired),
         v1::Standing::Unspecified => Err(Malformed("a report without a standing")),

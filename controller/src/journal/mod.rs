@@ -7,6 +7,7 @@
 
 mod history;
 mod ledger;
+mod operator;
 mod rows;
 mod sqlite;
 mod tables;

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Row, Sqlite, SqliteConnection};
 
 use super::tables::{Change, IntentRow, Stale, Tables};
-use super::{TokenRecord, history, ledger};
+use super::{TokenRecord, history, ledger, operator};
 
 /// Why the file's rows could not be read.
 pub(super) enum Unreadable {
@@ -85,6 +85,7 @@ pub(super) async fn load(connection: &mut SqliteConnection, now: Time) -> Result
         tables.boots.insert(ResourceName(resource), boots);
     }
     tables.last_event = history::last_id(connection).await?;
+    tables.operator = operator::load(connection).await?;
     Ok(tables)
 }
 
@@ -206,6 +207,9 @@ fn statements(change: &Change) -> Result<Vec<Statement<'_>>, JournalError> {
         Change::DropLedger(at, dropped) => {
             vec![ledger::drop_before(*at), set("ledger_dropped", text("ledger_dropped", dropped)?)]
         }
+        Change::AskDrains(instances, at) => operator::ask(instances, *at),
+        Change::DropDrains(instances) => operator::drop(instances),
+        Change::Pause(pause) => operator::pause(pause.as_ref()),
     };
     Ok(statements)
 }
@@ -217,7 +221,7 @@ fn forget(stale: &Stale) -> Vec<Statement<'_>> {
         ["DELETE FROM tokens WHERE instance = $1", "DELETE FROM ready WHERE instance = $1"]
             .map(|statement| sqlx::query(statement).bind(id.as_str()))
     });
-    intents.chain(instances).collect()
+    intents.chain(instances).chain(operator::drop(&stale.instances)).collect()
 }
 
 fn set<'q>(name: &'q str, value: String) -> Statement<'q> {

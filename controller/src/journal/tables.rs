@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::history::Event;
 use engine::ports::{JournalError, Prepared};
-use planner::{Boots, FleetId, InstanceId, Intent, IntentId, ResourceName, Time};
+use planner::{Boots, FleetId, InstanceId, Intent, IntentId, Operator, Pause, ResourceName, Time};
 use secrecy::SecretSlice;
 
 use super::ledger::{Spent, Stretch};
@@ -29,6 +29,7 @@ pub(super) struct Tables {
     pub(super) last_event: u64,
     pub(super) ledger_seen: Option<Time>,
     pub(super) ledger_dropped: Spent,
+    pub(super) operator: Operator,
 }
 
 /// A launch.
@@ -62,6 +63,9 @@ pub(super) enum Change {
     DropHistory(Time, u64),
     /// What ended before; the sum of everything ever dropped.
     DropLedger(Time, Spent),
+    AskDrains(BTreeSet<InstanceId>, Time),
+    DropDrains(BTreeSet<InstanceId>),
+    Pause(Option<Pause>),
 }
 
 /// What may be forgotten.
@@ -107,7 +111,9 @@ impl Tables {
         let closed = self.intents.iter().filter(|(_, row)| row.open.is_none() && old(row.created_at));
         let tokens = self.tokens.iter().filter(|(_, token)| old(token.created_at)).map(|(id, _)| id);
         let ready = self.ready.iter().filter(|(_, at)| old(**at)).map(|(id, _)| id);
-        let instances: BTreeSet<&InstanceId> = tokens.chain(ready).filter(|id| !live.contains(*id)).collect();
+        let drains = self.operator.drains.iter().filter(|(_, at)| old(**at)).map(|(id, _)| id);
+        let instances: BTreeSet<&InstanceId> =
+            tokens.chain(ready).chain(drains).filter(|id| !live.contains(*id)).collect();
         Stale {
             intents: closed.map(|(id, _)| id.clone()).collect(),
             instances: instances.into_iter().cloned().collect(),
@@ -143,6 +149,7 @@ impl Tables {
             | Change::LedgerSeen(_)
             | Change::DropHistory(..)
             | Change::DropLedger(..) => Ok(()),
+            Change::AskDrains(..) | Change::DropDrains(_) | Change::Pause(_) => Ok(()),
         }
     }
 
@@ -193,12 +200,22 @@ impl Tables {
                 for instance in &stale.instances {
                     self.tokens.remove(instance);
                     self.ready.remove(instance);
+                    self.operator.drains.remove(instance);
                 }
             }
             Change::Runs(runs) => self.runs.clone_from(runs),
             Change::LedgerSeen(at) => self.ledger_seen = Some(*at),
             Change::DropLedger(_, dropped) => self.ledger_dropped = *dropped,
             Change::Note(..) | Change::Stretches(_) | Change::DropHistory(..) => {}
+            Change::AskDrains(instances, at) => {
+                for instance in instances {
+                    self.operator.drains.entry(instance.clone()).or_insert(*at);
+                }
+            }
+            Change::DropDrains(instances) => {
+                self.operator.drains.retain(|instance, _| !instances.contains(instance));
+            }
+            Change::Pause(pause) => self.operator.paused.clone_from(pause),
         }
         Ok(())
     }

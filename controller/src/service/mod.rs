@@ -9,6 +9,7 @@ mod input;
 pub mod lease;
 pub mod ledger;
 pub mod life;
+mod operator;
 mod reload;
 pub mod report;
 mod run;
@@ -17,6 +18,7 @@ pub mod task;
 
 pub(crate) use foundation::refused;
 pub use input::Input;
+pub use operator::{WishError, Wishes};
 pub use reload::{ReloadError, Reloader};
 pub use run::{Service, plan_once};
 pub use source::{Source, SourceError};

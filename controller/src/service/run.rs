@@ -18,6 +18,7 @@ use super::foundation::{Foundation, refused};
 use super::input::Input;
 use super::lease::{Claim, Held, Lease, LeaseError};
 use super::ledger::{Book, Ledger, RegionalPrices};
+use super::operator::Wishes;
 use super::reload::Reloader;
 use super::report::BootLogs;
 use crate::admin::{self, Admin, Records};
@@ -118,8 +119,10 @@ impl Service {
             journal: Arc::clone(&store),
             clock,
         };
+        let (will, operator) = watch::channel(Arc::new(store.operator()));
         let start = Start {
             policy: views.policy,
+            operator,
             intervals: views.intervals,
             epoch,
             next_intent: store.next_intent().await?,
@@ -133,7 +136,8 @@ impl Service {
         let reloader = Arc::new(foundation.reloader(assembly, in_force));
         let keeping = tokio::spawn(ledger.clone().keep(published.clone()));
         let records = Records::of(&store, clock);
-        let admin = Admin::listen(socket, published.clone(), Arc::clone(&reloader), records).await?;
+        let wishes = Arc::new(Wishes::new(Arc::clone(&store), clock, published.clone(), will));
+        let admin = Admin::listen(socket, published.clone(), Arc::clone(&reloader), records, wishes).await?;
         let pruning = tokio::spawn(prune(Arc::clone(&store), clock, published.clone()));
         let (stop, stopped) = oneshot::channel();
         let looping = tokio::spawn(engine.run(async {
@@ -288,7 +292,9 @@ pub async fn plan_once(input: Input) -> anyhow::Result<Arc<Published>> {
     };
     let (_policy, policy) = watch::channel(policy);
     let (_lease, lease) = watch::channel(true);
-    let start = Start { policy, intervals, epoch: 0, next_intent: 1, journal_is_new: false, lease };
+    // What an operator asked a running controller for is its affair.
+    let (_operator, operator) = watch::channel(Arc::default());
+    let start = Start { policy, operator, intervals, epoch: 0, next_intent: 1, journal_is_new: false, lease };
     Ok(Engine::new(ports, start).await?.plan_once().await)
 }
 

@@ -61,6 +61,8 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closing {
     Ordered(Order),
+    /// The task ended behind which they were closed: whether there is none any more is told under the lock.
+    Finished,
     /// To end the machine under a silent controller.
     Own,
 }
@@ -163,9 +165,10 @@ impl Machine {
         let end = self.end_at().map(|(at, _)| at.max(self.next_power_off));
         let own_close = self.silent_end_at().map(|at| at.max(self.next_own_close));
         let own_close = own_close.filter(|_| self.closing.is_none() && !self.silent_end);
+        let finished = self.has_finished().then_some(self.next_own_close);
         let polls =
             self.polls_seen.iter().flatten().map(|seen| *seen + POLL_SHOWS_AFTER).filter(|at| *at > now);
-        [heartbeat, renewal, end, own_close]
+        [heartbeat, renewal, end, own_close, finished]
             .into_iter()
             .flatten()
             .chain(polls)
@@ -276,6 +279,10 @@ impl Machine {
             self.closing = Some(Closing::Own);
             fx.push(Effect::CloseGates);
         }
+        if self.has_finished() && now >= self.next_own_close {
+            self.closing = Some(Closing::Finished);
+            fx.push(Effect::CloseGates);
+        }
         if self.may_renew(now) && now + RENEWAL_SLACK >= self.next_renewal {
             self.next_renewal = now + RENEWAL;
             fx.push(Effect::RenewLeases { until: now + LEASE });
@@ -331,6 +338,16 @@ impl Machine {
                 | Reading::Unknown { .. } => agent.clone(),
             })
             .collect()
+    }
+
+    /// The tasks seem to have ended behind which the gates were closed.
+    fn has_finished(&self) -> bool {
+        let busy = self.agents.iter().any(|agent| matches!(agent.reading, Reading::Busy { .. }));
+        self.saved.standing == Standing::Finishing
+            && self.closing.is_none()
+            && !self.silent_end
+            && !self.agents.is_empty()
+            && !busy
     }
 
     fn may_renew(&self, now: Duration) -> bool {

@@ -1,4 +1,4 @@
-//! Orders: drain, undrain, retire; by which numbers they are obeyed, and what they are answered.
+//! Orders: drain, finish, undrain, retire; by which numbers they are obeyed, and what they are answered.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Machine {
         (self.saved.epoch, self.saved.generation) = number;
         self.newest_kind = Some(order.kind);
         match order.kind {
-            OrderKind::Drain => self.drain(order, fx),
+            OrderKind::Drain | OrderKind::Finish => self.drain(order, fx),
             OrderKind::Undrain => self.undrain(now, order, fx),
             OrderKind::Retire => self.retire(order, fx),
         }
@@ -35,9 +35,10 @@ impl Machine {
         match self.saved.standing {
             Standing::Retired => self.answer(order, Outcome::RefusedStale, fx),
             Standing::Drained => self.answer(order, Outcome::Done, fx),
-            Standing::Open => match self.closing.replace(Closing::Ordered(order)) {
+            Standing::Finishing if order.kind == OrderKind::Finish => self.answer(order, Outcome::Done, fx),
+            Standing::Open | Standing::Finishing => match self.closing.replace(Closing::Ordered(order)) {
                 None => fx.push(Effect::CloseGates),
-                Some(Closing::Own) => {}
+                Some(Closing::Own | Closing::Finished) => {}
                 Some(Closing::Ordered(older)) => {
                     fx.push(Effect::Answer(Answer { order: older, outcome: Outcome::RefusedStale }));
                 }
@@ -65,7 +66,7 @@ impl Machine {
                 saved.standing = Standing::Retired;
                 fx.push(Effect::Save(saved));
             }
-            Standing::Open => {
+            Standing::Open | Standing::Finishing => {
                 self.give_up_closing(fx);
                 let held = self.agents.iter().find_map(|agent| match &agent.reading {
                     Reading::Busy { task, .. } => Some(task.clone()),
@@ -96,14 +97,32 @@ impl Machine {
             // An order that came in between wants them open.
             None => self.next_renewal = now,
             Some(Closing::Own) => self.end_if_silent(now, fx),
-            Some(Closing::Ordered(order)) => {
-                let outcome = self.verdict();
-                if outcome == Outcome::Done {
+            Some(Closing::Finished) => {
+                if self.verdict() == Outcome::Done {
                     self.set_standing(now, Standing::Drained, fx);
                 } else {
-                    self.next_renewal = now;
+                    self.put_off_own_close(now);
                 }
-                self.answer(order, outcome, fx);
+            }
+            Some(Closing::Ordered(order)) => {
+                let outcome = self.verdict();
+                let closed = match &outcome {
+                    Outcome::Done => Some(Standing::Drained),
+                    Outcome::RefusedBusy(_) if order.kind == OrderKind::Finish && self.may_finish() => {
+                        Some(Standing::Finishing)
+                    }
+                    Outcome::RefusedBusy(_) | Outcome::RefusedUnsure | Outcome::RefusedStale => None,
+                };
+                match closed {
+                    Some(standing) => {
+                        self.set_standing(now, standing, fx);
+                        self.answer(order, Outcome::Done, fx);
+                    }
+                    None => {
+                        self.next_renewal = now;
+                        self.answer(order, outcome, fx);
+                    }
+                }
             }
         }
     }
@@ -112,7 +131,7 @@ impl Machine {
         self.next_renewal = now;
         match self.closing.take() {
             None => {}
-            Some(Closing::Own) => self.put_off_own_close(now),
+            Some(Closing::Own | Closing::Finished) => self.put_off_own_close(now),
             Some(Closing::Ordered(order)) => self.answer(order, Outcome::RefusedUnsure, fx),
         }
     }
@@ -132,10 +151,19 @@ impl Machine {
         verdict
     }
 
+    /// Whether the closed gates bind every agent, so that each ends what it holds and takes no more.
+    fn may_finish(&self) -> bool {
+        self.agents.iter().all(|agent| match agent.reading {
+            Reading::Absent | Reading::Idle { .. } | Reading::Busy { .. } => !agent.ungated,
+            // Only another poll could tell what it holds.
+            Reading::Polling { .. } | Reading::Unknown { .. } => false,
+        })
+    }
+
     fn give_up_closing(&mut self, fx: &mut Vec<Effect>) {
         match self.closing.take() {
             None => {}
-            Some(Closing::Own) => fx.push(Effect::StopClosing),
+            Some(Closing::Own | Closing::Finished) => fx.push(Effect::StopClosing),
             Some(Closing::Ordered(order)) => {
                 fx.push(Effect::StopClosing);
                 fx.push(Effect::Answer(Answer { order, outcome: Outcome::RefusedStale }));

@@ -172,6 +172,8 @@ pub enum Standing {
     /// Held open.
     #[default]
     Open,
+    /// Closed behind a task that is held: drained once that has ended.
+    Finishing,
     /// Closed; can be undone.
     Drained,
     /// Closed for good.
@@ -198,6 +200,8 @@ pub struct Saved {
 pub enum OrderKind {
     /// Close the gate, or refuse.
     Drain,
+    /// Close the gate behind the task that is held, if one is.
+    Finish,
     /// Open it again.
     Undrain,
     /// Never open it again.

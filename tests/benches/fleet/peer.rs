@@ -159,7 +159,10 @@ impl Peer {
             (v1::OrderKind::Drain | v1::OrderKind::Retire, Doing::Busy { task, .. }) => {
                 (self.standing, v1::Outcome::RefusedBusy, task.clone())
             }
-            (v1::OrderKind::Drain, Doing::Idle { .. }) => {
+            (v1::OrderKind::Finish, Doing::Busy { .. }) => {
+                (v1::Standing::Finishing, v1::Outcome::Done, String::new())
+            }
+            (v1::OrderKind::Drain | v1::OrderKind::Finish, Doing::Idle { .. }) => {
                 (v1::Standing::Drained, v1::Outcome::Done, String::new())
             }
             (v1::OrderKind::Retire, Doing::Idle { .. }) => {

@@ -186,6 +186,7 @@ async fn engine(
     };
     let start = Start {
         policy: watch::channel(Arc::new(policy)).1,
+        operator: watch::channel(Arc::default()).1,
         intervals: watch::channel(Intervals {
             queues: Duration::from_secs(5),
             workers: Duration::from_secs(10),

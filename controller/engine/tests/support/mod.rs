@@ -19,8 +19,9 @@ use engine::ports::{
 };
 use engine::{Engine, Intervals, Ports, Start};
 use planner::{
-    Answer, Boots, FleetId, InstanceId, Intent, IntentId, Market, Offering, Order, OrderKind, Placement,
-    Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, TaskId, TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, FleetId, InstanceId, Intent, IntentId, Market, Offering, Operator, Order, OrderKind,
+    Placement, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, TaskId, TaskRef, Time, Worker,
+    WorkerId,
 };
 use tokio::sync::{Notify, watch};
 
@@ -52,6 +53,8 @@ pub struct State {
     pub events: Vec<Event>,
     /// Taken by an agent just before the next order reaches it, and not reported before.
     pub taken_unseen: Option<TaskId>,
+    /// The operator's will, as the journal keeps it.
+    pub operator: Operator,
 }
 
 #[derive(Clone)]
@@ -130,11 +133,20 @@ impl World {
             workers: Duration::from_secs(10),
             cloud: Duration::from_secs(30),
         });
-        let start = Start { policy, intervals, epoch, next_intent: 1, journal_is_new: false, lease };
+        let (operator_sender, operator) = watch::channel(Arc::new(self.state().operator.clone()));
+        let start =
+            Start { policy, operator, intervals, epoch, next_intent: 1, journal_is_new: false, lease };
         let engine = Engine::new(ports, start).await.unwrap();
         let published = engine.published();
         let task = tokio::spawn(engine.run(pending()));
-        Run { task, published, policy: policy_sender, intervals: interval_sender, lease: lease_sender }
+        Run {
+            task,
+            published,
+            policy: policy_sender,
+            operator: operator_sender,
+            intervals: interval_sender,
+            lease: lease_sender,
+        }
     }
 }
 
@@ -143,6 +155,7 @@ pub struct Run {
     pub task: tokio::task::JoinHandle<()>,
     pub published: watch::Receiver<Arc<engine::Published>>,
     pub policy: watch::Sender<Arc<Policy>>,
+    pub operator: watch::Sender<Arc<Operator>>,
     pub intervals: watch::Sender<Intervals>,
     pub lease: watch::Sender<bool>,
 }
@@ -326,8 +339,12 @@ impl Sessions for World {
             session.gate = Gate::Busy(Some(task));
         }
         let answer = match (&session.gate, order.kind) {
+            (Gate::Busy(_), OrderKind::Finish) => {
+                session.standing = Standing::Finishing;
+                Answer::Done
+            }
             (Gate::Busy(task), OrderKind::Drain) => Answer::RefusedBusy(task.clone()),
-            (_, OrderKind::Drain) => {
+            (_, OrderKind::Drain | OrderKind::Finish) => {
                 session.standing = Standing::Drained;
                 Answer::Done
             }

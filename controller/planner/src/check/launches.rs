@@ -55,6 +55,8 @@ pub(super) fn check(
 
 fn may_launch(snapshot: &Snapshot) -> Result<(), Violation> {
     require(snapshot.lease_held, || "it launches without the lease".to_owned())?;
+    let paused = snapshot.operator.paused.is_some();
+    require(!paused, || "it launches while the operator has paused launches".to_owned())?;
     let waited = snapshot.now.since(snapshot.started_at) >= Duration::from_secs(60);
     require(waited || !snapshot.journal_is_new, || "it launches without the journal of before".to_owned())?;
     for source in [Source::Queues, Source::Cloud] {

@@ -79,10 +79,10 @@ fn sent<'a>(
     })
 }
 
-/// The kinds of order that close a gate, and so rest on knowing what waits.
+/// The kinds of order that close a gate, and so rest on knowing what waits, unless the operator wants them.
 fn closes(kind: OrderKind) -> bool {
     match kind {
-        OrderKind::Drain | OrderKind::Retire => true,
+        OrderKind::Drain | OrderKind::Finish | OrderKind::Retire => true,
         OrderKind::Undrain => false,
     }
 }

@@ -26,8 +26,12 @@ pub(super) fn check(
         let spared = instance.kept && closes(order.kind) && instance.state != State::Retiring;
         require(!spared, || format!("{id} is told to {}, and an operator's tag spares it", order.kind))?;
         numbered(snapshot, id, instance, order)?;
-        fitting(id, instance, order)?;
-        let by_demand = policy.shutdown.is_none();
+        fitting(snapshot, id, instance, order)?;
+        let asked = snapshot.is_drained_by_operator(id, instance);
+        require(asked || order.kind != OrderKind::Finish, || {
+            format!("{id} is told to finish, and nobody said so")
+        })?;
+        let by_demand = policy.shutdown.is_none() && !asked;
         if closes(order.kind) && by_demand {
             let fresh = snapshot.is_fresh(Source::Queues);
             require(fresh, || format!("{id} is told to {} by stale queues", order.kind))?;
@@ -68,10 +72,16 @@ fn numbered(
 }
 
 /// The order fits what the instance is.
-fn fitting(id: &InstanceId, instance: &Instance, order: &Order) -> Result<(), Violation> {
+fn fitting(
+    snapshot: &Snapshot,
+    id: &InstanceId,
+    instance: &Instance,
+    order: &Order,
+) -> Result<(), Violation> {
     let fits = match order.kind {
         OrderKind::Drain => matches!(instance.state, State::Idle | State::Draining),
-        OrderKind::Undrain => instance.state == State::Drained,
+        OrderKind::Finish => matches!(instance.state, State::Idle | State::Busy { .. } | State::Draining),
+        OrderKind::Undrain => instance.state == State::Drained || instance.is_finishing(snapshot.epoch),
         OrderKind::Retire => matches!(instance.state, State::Drained | State::Retiring),
     };
     require(fits, || format!("{id} is {:?} and told to {}", instance.state, order.kind))
@@ -86,8 +96,10 @@ fn drains_by_right(
 ) -> Result<(), Violation> {
     let mut early: BTreeMap<&ResourceName, u64> = BTreeMap::new();
     let mut drained: BTreeMap<&QueueName, BTreeMap<&ResourceName, u64>> = BTreeMap::new();
-    for (_, instance, order) in sent(snapshot, plan) {
-        let counted = order.kind == OrderKind::Drain && instance.state == State::Idle;
+    for (id, instance, order) in sent(snapshot, plan) {
+        let counted = order.kind == OrderKind::Drain
+            && instance.state == State::Idle
+            && !snapshot.is_drained_by_operator(id, instance);
         if !counted || !sums.is_of_the_budget(instance) {
             continue;
         }

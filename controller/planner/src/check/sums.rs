@@ -39,8 +39,8 @@ impl<'a> Sums<'a> {
             held: BTreeMap::new(),
             shown: BTreeMap::new(),
         };
-        for instance in snapshot.instances.values() {
-            sums.add(instance);
+        for (id, instance) in &snapshot.instances {
+            sums.add(instance, snapshot.is_drained_by_operator(id, instance));
         }
         for (id, intent) in &snapshot.intents {
             let open = match &intent.answered {
@@ -58,10 +58,10 @@ impl<'a> Sums<'a> {
         sums
     }
 
-    fn add(&mut self, instance: &'a Instance) {
+    fn add(&mut self, instance: &'a Instance, drained_by_operator: bool) {
         if let Some(sum) = self.resources.get_mut(&instance.resource) {
             sum.counted += u64::from(instance.counts());
-            if sum.pool.queue == instance.queue {
+            if sum.pool.queue == instance.queue && !drained_by_operator {
                 sum.unready += u64::from(instance.is_coming() && instance.ready_at.is_none());
                 sum.staying += u64::from(is_staying(self.snapshot, instance));
                 sum.idle += u64::from(instance.state == State::Idle);

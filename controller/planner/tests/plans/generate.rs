@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{
-    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Order,
-    OrderKind, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State,
-    TaskId, TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Operator,
+    Order, OrderKind, Pause, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal, Snapshot,
+    Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -86,7 +86,7 @@ fn state() -> impl Strategy<Value = State> {
 }
 
 fn last_order() -> impl Strategy<Value = Option<(Order, Time, Answer)>> {
-    let kind = select(vec![OrderKind::Drain, OrderKind::Undrain, OrderKind::Retire]);
+    let kind = select(vec![OrderKind::Drain, OrderKind::Undrain, OrderKind::Retire, OrderKind::Finish]);
     let answer = select(vec![
         Answer::Awaited,
         Answer::Done,
@@ -102,11 +102,11 @@ fn last_order() -> impl Strategy<Value = Option<(Order, Time, Answer)>> {
 fn instance() -> impl Strategy<Value = Instance> {
     let signal = prop_oneof![5 => Just(Signal::Sidecar), 1 => Just(Signal::Clearml), 1 => Just(Signal::None)];
     let life = (ago(), ago(), ago(), prop::option::of(ago()));
-    let marks = (prop::bool::weighted(0.1), prop::bool::weighted(0.8));
+    let marks = (prop::bool::weighted(0.1), prop::bool::weighted(0.8), prop::bool::weighted(0.1));
     let tags = (0..6u32, queue(), prop::option::of(0..4u32), any::<bool>(), marks);
     (tags, state(), life, signal, last_order()).prop_map(
         |(
-            (resource, queue, intent, listed, (kept, accounted)),
+            (resource, queue, intent, listed, (kept, accounted, finishing)),
             state,
             (launched_at, adopted_at, since, ready_at),
             signal,
@@ -123,10 +123,11 @@ fn instance() -> impl Strategy<Value = Instance> {
             launched_at,
             adopted_at,
             ready_at,
-            state,
             since,
             signal,
+            finishing: finishing && matches!(state, State::Idle | State::Busy { .. }),
             last_order,
+            state,
         },
     )
 }
@@ -184,6 +185,17 @@ fn freshness() -> impl Strategy<Value = BTreeMap<Source, Freshness>> {
     })
 }
 
+/// Mostly, nobody has asked for anything.
+fn operator() -> impl Strategy<Value = Operator> {
+    let pause = (ago(), any::<bool>())
+        .prop_map(|(since, told)| Pause { since, reason: told.then(|| "maintenance".to_owned()) });
+    let drains = prop_oneof![
+        2 => Just(BTreeMap::new()),
+        1 => prop::collection::btree_map((0..30u32).prop_map(id), ago(), 0..12),
+    ];
+    (prop::option::weighted(0.1, pause), drains).prop_map(|(paused, drains)| Operator { paused, drains })
+}
+
 /// What happens to be known.
 pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let run = (ago(), prop::bool::weighted(0.1), prop::bool::weighted(0.9), freshness());
@@ -201,6 +213,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             0..6,
         ),
         launches(),
+        operator(),
     );
     (run, queues, fleet, workers, running, rest).prop_map(
         |(
@@ -221,7 +234,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                     instances.get(&id(number)).map_or_else(|| ghost(number), |known| known.worker.clone());
                 if child { WorkerId(format!("{own}:0")) } else { own }
             };
-            let (unavailable, proven_gone, limbo, boots, launches) = rest;
+            let (unavailable, proven_gone, limbo, boots, launches, operator) = rest;
             Snapshot {
                 now: NOW,
                 started_at,
@@ -254,6 +267,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                 limbo,
                 boots,
                 launches,
+                operator,
                 instances,
             }
         },

@@ -13,6 +13,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
     Open,
+    /// Closed behind a task.
+    Finishing,
     Drained,
     Retired,
 }
@@ -71,30 +73,36 @@ impl Machine {
     /// As the sidecar does: older orders are refused, a held task refuses the closing of the gate.
     pub(crate) fn obey(&mut self, order: Order, now: Time, unsure: bool) {
         let number = (order.epoch, order.generation);
-        let answer = if number < self.newest
-            || (self.gate == Gate::Retired && order.kind != OrderKind::Retire)
-        {
-            Answer::RefusedStale
-        } else {
-            self.newest = number;
-            match order.kind {
-                OrderKind::Undrain => {
-                    (self.gate, self.gate_at) = (Gate::Open, now);
-                    Answer::Done
-                }
-                OrderKind::Drain | OrderKind::Retire if self.task.is_some() => {
-                    Answer::RefusedBusy(self.task.as_ref().map(|(task, _)| task.clone()))
-                }
-                OrderKind::Drain if unsure => Answer::RefusedUnsure,
-                OrderKind::Drain | OrderKind::Retire => {
-                    let closed = if order.kind == OrderKind::Drain { Gate::Drained } else { Gate::Retired };
-                    if self.gate != closed {
-                        (self.gate, self.gate_at) = (closed, now);
+        let answer =
+            if number < self.newest || (self.gate == Gate::Retired && order.kind != OrderKind::Retire) {
+                Answer::RefusedStale
+            } else {
+                self.newest = number;
+                match order.kind {
+                    OrderKind::Undrain => {
+                        (self.gate, self.gate_at) = (Gate::Open, now);
+                        Answer::Done
                     }
-                    Answer::Done
+                    OrderKind::Drain | OrderKind::Retire if self.task.is_some() => {
+                        Answer::RefusedBusy(self.task.as_ref().map(|(task, _)| task.clone()))
+                    }
+                    OrderKind::Drain | OrderKind::Finish if unsure => Answer::RefusedUnsure,
+                    OrderKind::Retire if self.gate != Gate::Drained && self.gate != Gate::Retired => {
+                        Answer::RefusedUnsure
+                    }
+                    OrderKind::Drain | OrderKind::Finish | OrderKind::Retire => {
+                        let closed = match order.kind {
+                            OrderKind::Retire => Gate::Retired,
+                            OrderKind::Finish if self.task.is_some() => Gate::Finishing,
+                            OrderKind::Drain | OrderKind::Finish | OrderKind::Undrain => Gate::Drained,
+                        };
+                        if self.gate != closed {
+                            (self.gate, self.gate_at) = (closed, now);
+                        }
+                        Answer::Done
+                    }
                 }
-            }
-        };
+            };
         if let Some((last, _, last_answer)) = &mut self.memory.order
             && *last == order
         {
@@ -157,6 +165,8 @@ impl Machine {
             Some(_) | None => None,
         };
         let (state, since) = match (self.gate, awaited, &self.task) {
+            (Gate::Finishing, _, Some((task, _))) => (State::Busy { task: Some(task.clone()) }, self.task_at),
+            (Gate::Finishing, _, None) => (State::Idle, self.task_at),
             (Gate::Retired, _, _) => (State::Retired, self.gate_at),
             (Gate::Drained, Some(OrderKind::Retire), _) => (State::Retiring, now),
             (Gate::Drained, _, _) => (State::Drained, now),

@@ -6,6 +6,7 @@ mod generate;
 mod large;
 mod machine;
 mod model;
+mod operator;
 mod properties;
 mod refusals;
 mod scenarios;

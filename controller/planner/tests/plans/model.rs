@@ -39,6 +39,7 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
                         state: State::Pending,
                         since: after.now,
                         signal: Signal::None,
+                        finishing: false,
                         last_order: None,
                     };
                     after.instances.insert(id, instance);
@@ -70,7 +71,8 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
                 match order.kind {
                     OrderKind::Drain => enter(known, State::Draining, after.now),
                     OrderKind::Retire => enter(known, State::Retiring, after.now),
-                    OrderKind::Undrain => {}
+                    OrderKind::Undrain => known.finishing = false,
+                    OrderKind::Finish => {}
                 }
             }
             Action::Terminate { instances, .. } => {

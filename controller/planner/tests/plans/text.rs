@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use planner::{
     Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Market,
-    Offering, Order, OrderKind, Placement, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode,
-    Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
+    Offering, Order, OrderKind, Pause, Placement, Policy, Pool, QueueName, Resource, ResourceName,
+    SidecarMode, Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
 };
 
 /// The instant of every story.
@@ -137,6 +137,7 @@ fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
         "launched" => {
             snapshot.launches.push((instant(words.at(1)), words.at(2).parse().unwrap()));
         }
+        "operator" => operator(snapshot, words),
         "gone" => {
             snapshot.proven_gone.insert(words.at(1).into());
         }
@@ -144,6 +145,21 @@ fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
             snapshot.limbo.insert(words.at(1).into(), words.at(2).parse().unwrap());
         }
         other => panic!("no such fact: {other}"),
+    }
+}
+
+/// `operator pause since=-5m "night"`, `operator drain i-1 since=-1m`.
+fn operator(snapshot: &mut Snapshot, words: &Words<'_>) {
+    let since = words.instant("since", instant("-1m"));
+    match words.at(1) {
+        "pause" => {
+            let reason = (!words.quoted.is_empty()).then(|| words.quoted.to_owned());
+            snapshot.operator.paused = Some(Pause { since, reason });
+        }
+        "drain" => {
+            snapshot.operator.drains.insert(words.at(2).into(), since);
+        }
+        other => panic!("no such wish: {other}"),
     }
 }
 
@@ -217,6 +233,7 @@ fn instance(policy: &Policy, snapshot: &Snapshot, words: &Words<'_>) -> (Instanc
         state,
         since: words.instant("since", instant("-1m")),
         signal,
+        finishing: words.keyed.get("gate") == Some(&"finishing"),
         last_order: words.keyed.get("order").map(|text| last_order(text)),
     };
     (id, instance)
@@ -228,6 +245,7 @@ fn last_order(text: &str) -> (Order, Time, Answer) {
     let (epoch, generation) = parts[1].split_once('.').unwrap();
     let kind = match parts[0] {
         "drain" => OrderKind::Drain,
+        "finish" => OrderKind::Finish,
         "undrain" => OrderKind::Undrain,
         "retire" => OrderKind::Retire,
         other => panic!("no such order: {other}"),

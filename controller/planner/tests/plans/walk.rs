@@ -67,7 +67,7 @@ fn step(world: &mut World, last: &Plan) -> Plan {
     made
 }
 
-fn live(sidecar: SidecarMode, seed: u64) {
+fn live(sidecar: SidecarMode, operator: bool, seed: u64) {
     let mut world = World::new(policy(sidecar, [2, 2, 3]), seed);
     let mut last = Plan::default();
     let queues: [QueueName; 2] = ["red".into(), "blue".into()];
@@ -80,6 +80,9 @@ fn live(sidecar: SidecarMode, seed: u64) {
         if world.dice.percent(1) {
             world.restart();
         }
+        if operator {
+            world.wish();
+        }
         if world.dice.percent(1) {
             let maxima = [1, 2, 3].map(|most| 1 + u32::try_from(world.dice.below(most)).unwrap());
             world.policy = policy(sidecar, maxima);
@@ -91,6 +94,7 @@ fn live(sidecar: SidecarMode, seed: u64) {
     }
     // Then nothing more comes and nothing more fails: all work is done, and nothing is left running.
     world.faults = false;
+    world.seen.operator.paused = None;
     let mut quiet = 0;
     for _ in 0..2000 {
         world.pass(Duration::from_secs(2));
@@ -119,11 +123,16 @@ proptest! {
 
     #[test]
     fn a_fleet_with_sidecars_does_all_its_work_and_comes_to_nothing(seed in any::<u64>()) {
-        live(SidecarMode::Required, seed);
+        live(SidecarMode::Required, false, seed);
+    }
+
+    #[test]
+    fn an_operator_who_drains_and_pauses_at_random_kills_nothing_and_loses_nothing(seed in any::<u64>()) {
+        live(SidecarMode::Required, true, seed);
     }
 
     #[test]
     fn a_fleet_on_its_own_does_all_its_work_and_comes_to_nothing(seed in any::<u64>()) {
-        live(SidecarMode::Off, seed);
+        live(SidecarMode::Off, false, seed);
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use planner::{
-    Action, Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, Plan, Policy, QueueName,
-    ResourceName, SidecarMode, Snapshot, Source, TaskId, TaskRef, TerminateReason, Time, Worker, WorkerId,
+    Action, Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, Pause, Plan, Policy,
+    QueueName, ResourceName, SidecarMode, Snapshot, Source, TaskId, TaskRef, TerminateReason, Time, Worker,
+    WorkerId,
 };
 
 use crate::machine::{Gate, LEASE, Machine, Memory};
@@ -86,6 +87,25 @@ impl World {
         }
     }
 
+    /// The operator changes his mind, now and then.
+    pub(crate) fn wish(&mut self) {
+        let now = self.seen.now;
+        let places = self.machines.len() as u64;
+        if places > 0 && self.dice.percent(5) {
+            let place = usize::try_from(self.dice.below(places)).unwrap();
+            let id = self.machines.keys().nth(place).unwrap().clone();
+            if self.seen.operator.drains.remove(&id).is_none() {
+                self.seen.operator.drains.insert(id, now);
+            }
+        }
+        if self.dice.percent(2) {
+            self.seen.operator.paused = match self.seen.operator.paused {
+                None => Some(Pause { since: now, reason: None }),
+                Some(_) => None,
+            };
+        }
+    }
+
     /// Machines that run.
     pub(crate) fn alive(&self) -> usize {
         self.machines.values().filter(|machine| machine.ended_at.is_none()).count()
@@ -120,6 +140,9 @@ impl World {
             {
                 assert!(done.insert(task.clone()), "{task} ran twice");
                 (machine.task, machine.task_at) = (None, now);
+                if machine.gate == Gate::Finishing {
+                    (machine.gate, machine.gate_at) = (Gate::Drained, now);
+                }
             }
             let lease = machine.silent_since.is_none_or(|since| now.since(since) < LEASE);
             let polls = machine.task.is_none() && machine.gate == Gate::Open && lease && dice.percent(60);
@@ -218,6 +241,7 @@ impl World {
                 state,
                 since: machine.memory.since,
                 signal,
+                finishing: machine.gate == Gate::Finishing,
                 last_order: machine.memory.order.clone(),
             };
             self.seen.instances.insert(id.clone(), instance);

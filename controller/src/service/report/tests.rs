@@ -62,6 +62,7 @@ fn instance(state: State, since: u64) -> Instance {
         state,
         since: at(since),
         signal: Signal::Sidecar,
+        finishing: false,
         last_order: None,
     }
 }

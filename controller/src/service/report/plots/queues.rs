@@ -76,7 +76,7 @@ fn concerns(hold: &Hold, queue: &str, resource: &str, published: &Published) -> 
             let resource = published.policy.resources.get(&ResourceName::from(resource));
             resource.is_some_and(|resource| resource.offerings.contains(offering))
         }
-        Hold::ShuttingDown { .. } | Hold::Paced { .. } => true,
+        Hold::ShuttingDown { .. } | Hold::Paced { .. } | Hold::Paused { .. } => true,
         Hold::Adopting { .. }
         | Hold::AwaitingSessions { .. }
         | Hold::NewJournal { .. }
@@ -89,6 +89,7 @@ fn concerns(hold: &Hold, queue: &str, resource: &str, published: &Published) -> 
         | Hold::KeptForWaiting { .. }
         | Hold::OrderAwaited { .. }
         | Hold::DrainRefused { .. }
+        | Hold::OperatorDrain { .. }
         | Hold::OrderRefused { .. }
         | Hold::FreshLook { .. }
         | Hold::TaskSeen { .. }

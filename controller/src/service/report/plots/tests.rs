@@ -53,6 +53,7 @@ fn fleet(size: u32, resources: u32) -> Published {
                 state: State::Busy { task: Some("d636544c01444ea0a62b805f51639ef2".into()) },
                 since: Time(NOW.0 - 600_000),
                 signal: Signal::Sidecar,
+                finishing: false,
                 last_order: None,
             };
             (id, instance)
