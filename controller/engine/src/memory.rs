@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use planner::{
     Boots, Instance, InstanceId, Intent, IntentId, LAUNCHES_KEPT, LostReason, Offering, Order, ResourceName,
-    Signal, State, Time,
+    Signal, State, Time, Word,
 };
 
 use crate::history::{Event, EventKind};
@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) state: State,
     pub(crate) since: Time,
     pub(crate) signal: Signal,
+    /// What its sidecar said last of the tasks there; outlives the session.
+    pub(crate) word: Word,
 }
 
 /// Everything remembered.
@@ -165,6 +167,7 @@ impl Known {
             state: State::Requested,
             since: now,
             signal: Signal::None,
+            word: Word::default(),
         }
     }
 
@@ -207,6 +210,7 @@ impl Known {
             since: self.since,
             signal: self.signal,
             last_order: self.last_order.map(|(order, sent_at)| (order, sent_at, answer)),
+            word: self.word.clone(),
         }
     }
 

@@ -25,11 +25,13 @@ mod scale_down;
 mod scale_up;
 mod shutdown;
 mod snapshot;
+mod task;
+mod tasks;
 mod words;
 
 pub use boots::Boots;
 pub use check::{Violation, check};
-pub use hold::Hold;
+pub use hold::{Hold, TaskHold, Trouble};
 pub use ids::{
     ClientToken, FleetId, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
@@ -41,5 +43,10 @@ pub use policy::{
 };
 pub use refusals::{Refusal, pause_after};
 pub use snapshot::{
-    Answer, Freshness, Instance, Intent, LostReason, Signal, Snapshot, Source, State, TaskRef, Worker,
+    Answer, Freshness, Instance, Intent, LIMBO_AFTER, LostReason, OtherWorker, Signal, Snapshot, Source,
+    State, Worker,
+};
+pub use task::{
+    Cause, Loss, MOST_ATTEMPTS, Marks, NOT_RESPONSIVE, NoRequeueWhen, Notice, PutBack, REASON, Requeue,
+    RequeueWhen, STOPPED_AS_ASKED, STOPPING, Seen, TaskRef, TaskStatus, TaskStep, Touch, Word,
 };

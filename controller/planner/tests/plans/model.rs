@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use planner::{
     Action, Answer, Instance, InstanceId, Intent, OrderKind, Plan, Policy, Signal, Snapshot, State, Time,
-    WorkerId,
+    Touch, Word, WorkerId,
 };
 
 /// The snapshot after every action of the plan went through and was observed, at the same instant.
@@ -40,6 +40,7 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
                         since: after.now,
                         signal: Signal::None,
                         last_order: None,
+                        word: Word::default(),
                     };
                     after.instances.insert(id, instance);
                 }
@@ -80,6 +81,10 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
             }
             Action::Unregister { worker } => {
                 after.workers.remove(worker);
+            }
+            // Nobody has looked at the task since.
+            Action::Task { task, .. } => {
+                after.touched.insert(task.clone(), Touch { at: after.now, not_before: after.now });
             }
         }
     }

@@ -40,6 +40,7 @@ fn instance(state: State, since: u64, launched: u64) -> Instance {
         since: at(since),
         signal: Signal::Sidecar,
         last_order: None,
+        word: planner::Word::default(),
         kept: false,
         accounted: true,
     }
@@ -62,6 +63,7 @@ fn pass(now: u64, started: u64, listed: Option<u64>, fleet: &[(&str, Instance)])
         silent_grace: Duration::from_secs(600),
         order_patience: Duration::from_secs(15),
         shutdown: None,
+        requeue: planner::Requeue::default(),
         launches_per_minute: 600,
     };
     let age = listed.map(|began| Freshness { read_began_at: at(began), stale_since: None });

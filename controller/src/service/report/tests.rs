@@ -42,6 +42,7 @@ fn policy() -> Policy {
         order_patience: Duration::from_secs(15),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: planner::Requeue::default(),
     }
 }
 
@@ -63,6 +64,7 @@ fn instance(state: State, since: u64) -> Instance {
         since: at(since),
         signal: Signal::Sidecar,
         last_order: None,
+        word: planner::Word::default(),
     }
 }
 

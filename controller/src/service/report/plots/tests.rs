@@ -54,6 +54,7 @@ fn fleet(size: u32, resources: u32) -> Published {
                 since: Time(NOW.0 - 600_000),
                 signal: Signal::Sidecar,
                 last_order: None,
+                word: planner::Word::default(),
             };
             (id, instance)
         })
@@ -74,6 +75,7 @@ fn fleet(size: u32, resources: u32) -> Published {
         order_patience: Duration::from_secs(15),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: planner::Requeue::default(),
     };
     let began = Time(NOW.0 - 7_200_000);
     Published {
