@@ -1,5 +1,6 @@
 //! The agents of this instance, read together: gates, processes, and for an ungated one its children.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -52,6 +53,26 @@ impl Agents {
                 log::warn(format_args!("cannot renew the lease of {}: {error}", gate.directory().display()));
             }
         }
+    }
+
+    /// Takes the leases away at once.
+    pub(crate) fn shut(&self) {
+        for gate in &self.gates {
+            if let Err(error) = gate.close() {
+                log::warn(format_args!("cannot take the lease of {}: {error}", gate.directory().display()));
+            }
+        }
+    }
+
+    /// The daemons' pids, and the tasks that their gates hold.
+    pub(crate) fn work(&self, now: Duration) -> (Vec<i32>, BTreeSet<String>) {
+        let held = self.gates.iter().filter_map(|gate| match gate.read(now) {
+            Reading::Busy { task, .. } => task,
+            Reading::Absent | Reading::Idle { .. } | Reading::Polling { .. } | Reading::Unknown { .. } => {
+                None
+            }
+        });
+        (self.gates.iter().filter_map(Gate::pid).collect(), held.collect())
     }
 
     /// See [`gate::try_close`].

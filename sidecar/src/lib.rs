@@ -15,6 +15,7 @@ mod power;
 pub mod probe;
 mod runner;
 mod saved;
+mod spot;
 mod watch;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! Carries the state machine's effects out and brings it its events: one task, one file of state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -16,11 +16,13 @@ use crate::link::{self, Dialer, Incoming, keep};
 use crate::probe::{self, Gpu, Gpus, Imds, Proc};
 use crate::watch::Watch;
 use crate::wire::{self, Surroundings};
-use crate::{PROTOCOL_VERSION, VERSION, gate, log, power, saved};
+use crate::{PROTOCOL_VERSION, VERSION, gate, log, power, saved, spot};
 
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_RETRY: Duration = Duration::from_millis(20);
 const DISK_EVERY: Duration = Duration::from_secs(60);
+/// All processes are looked at so often, at most.
+const WORK_EVERY: Duration = Duration::from_secs(15);
 const GPUS_EVERY: Duration = Duration::from_secs(15);
 /// The driver may be installed, or start, while the machine boots.
 const GPU_TRIES: u32 = 10;
@@ -43,9 +45,13 @@ pub(crate) async fn run(config: Config) -> io::Result<()> {
     let (done, mut disarmed) = mpsc::channel(1);
     let (gpus_seen, gpus) = watch::channel(Vec::new());
     let mut runner = Runner::new(config.layout.clone(), done, gpus);
+    let (spot_seen, mut spot) = mpsc::channel(1);
     runner.begin(&watch).await;
     tokio::spawn(attach(config, ours));
     tokio::spawn(watch_gpus(gpus_seen));
+    // Kept, so that its end, on a machine that is never taken, is no event.
+    let _spot_seen = spot_seen.clone();
+    tokio::spawn(spot::watch(spot_seen));
 
     loop {
         let now = probe::now();
@@ -62,6 +68,15 @@ pub(crate) async fn run(config: Config) -> io::Result<()> {
                 None => return Err(io::Error::other("the link has ended")),
             },
             Some(()) = disarmed.recv() => Some(Event::Disarmed),
+            Some(ends_at) = spot.recv() => Some(Event::Notice(ends_at)),
+            Some(whole) = runner.killed.recv() => {
+                if !whole {
+                    log::warn(format_args!("some of what ran for a task could not be killed"));
+                }
+                // What was seen before is no longer so.
+                runner.at_work.0 = Duration::ZERO;
+                Some(Event::Killed)
+            }
             () = runner.agents.ended() => None,
             () = sleep(wait) => Some(Event::Tick),
         };
@@ -91,6 +106,10 @@ struct Runner {
     done: mpsc::Sender<()>,
     gpus: watch::Receiver<Vec<Gpu>>,
     free_disk: (Duration, u64),
+    /// Tasks of which processes were seen, and when.
+    at_work: (Duration, BTreeSet<String>),
+    killing: mpsc::Sender<bool>,
+    killed: mpsc::Receiver<bool>,
 }
 
 impl Runner {
@@ -101,7 +120,11 @@ impl Runner {
             Saved { standing: Standing::Drained, ..Saved::default() }
         });
         let script = Script::new(layout.clone());
+        let (killing, killed) = mpsc::channel(1);
         Self {
+            at_work: (Duration::ZERO, BTreeSet::new()),
+            killing,
+            killed,
             machine: Machine::new(probe::now(), saved),
             agents: Agents::default(),
             worker_ids: Vec::new(),
@@ -258,6 +281,19 @@ impl Runner {
                     let _ = done.send(()).await;
                 });
             }
+            Effect::Shut => self.agents.shut(),
+            Effect::Kill => {
+                log::warn(format_args!(
+                    "AWS takes the machine: freezing its agents and killing what they run"
+                ));
+                let (daemons, tasks) = self.agents.work(probe::now());
+                let killing = self.killing.clone();
+                tokio::task::spawn_blocking(move || {
+                    let whole = Proc::default().kill_work(&daemons, &tasks);
+                    // The runner outlives it, unless all ends.
+                    let _ = killing.blocking_send(whole);
+                });
+            }
             Effect::PowerOff(reason) => {
                 log::warn(format_args!("powering off: {reason}"));
                 if !self.layout.is_gone() {
@@ -290,6 +326,9 @@ impl Runner {
         if self.free_disk.0.is_zero() || now > self.free_disk.0 + DISK_EVERY {
             self.free_disk = (now, probe::free_disk(&self.layout.home()).unwrap_or(0));
         }
+        if self.at_work.0.is_zero() || now > self.at_work.0 + WORK_EVERY {
+            self.at_work = (now, Proc::default().tasks());
+        }
         self.sequence += 1;
         let message = {
             let gpus = self.gpus.borrow();
@@ -298,6 +337,7 @@ impl Runner {
                 worker_ids: &self.worker_ids,
                 gpus: &gpus,
                 free_disk_bytes: self.free_disk.1,
+                at_work: Some(&self.at_work.1),
             };
             wire::report(self.machine.report(now), &surroundings)
         };

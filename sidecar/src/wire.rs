@@ -1,5 +1,6 @@
 //! Between the state machine's words and the protocol's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proto::v1;
@@ -13,11 +14,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) worker_ids: &'a [String],
     pub(crate) gpus: &'a [Gpu],
     pub(crate) free_disk_bytes: u64,
+    pub(crate) at_work: Option<&'a BTreeSet<String>>,
 }
 
 pub(crate) fn report(report: Report, surroundings: &Surroundings<'_>) -> v1::FromSidecar {
-    let Report { boot, agents, standing, epoch, generation } = report;
-    let Surroundings { sequence, worker_ids, gpus, free_disk_bytes } = surroundings;
+    let Report { boot, agents, standing, epoch, generation, notice } = report;
+    let Surroundings { sequence, worker_ids, gpus, free_disk_bytes, at_work } = surroundings;
     let agents = agents.into_iter().enumerate().map(|(index, entry)| {
         let (gate, task) = match entry.agent.reading {
             Reading::Absent => (v1::GateState::Absent, None),
@@ -50,6 +52,8 @@ pub(crate) fn report(report: Report, surroundings: &Surroundings<'_>) -> v1::Fro
         generation,
         gpus: gpus.iter().map(gpu).collect(),
         free_disk_bytes: *free_disk_bytes,
+        notice: notice.map(|(left, killed)| v1::Notice { ends_in_ms: milliseconds(left), killed }),
+        at_work: at_work.map(|tasks| v1::AtWork { task_ids: tasks.iter().cloned().collect() }),
     };
     v1::FromSidecar { body: Some(v1::from_sidecar::Body::Report(report)) }
 }

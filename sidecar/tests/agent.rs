@@ -60,6 +60,8 @@ impl World {
                         events.push(Event::Saved(!self.disk_full));
                     }
                     Effect::Disarm => events.push(Event::Disarmed),
+                    Effect::Shut => self.lease = Duration::ZERO,
+                    Effect::Kill => events.push(Event::Killed),
                     Effect::Answer(_) | Effect::Report | Effect::PowerOff(_) => {}
                 }
                 self.effects.push((self.now, effect));
@@ -532,4 +534,46 @@ fn nobody_finishes_behind_a_gate_that_does_not_bind() {
         assert_eq!(world.last_outcome(), &Outcome::RefusedBusy(Some("t".to_owned())));
         assert_eq!((world.machine.standing(), world.open()), (Standing::Open, true));
     }
+}
+
+#[test]
+fn a_spot_notice_shuts_the_gate_at_once_and_an_undrain_does_not_open_it() {
+    let mut world = World::working();
+    world.pass(seconds(20));
+    assert!(world.open());
+    world.tell(Event::Notice(world.now + seconds(120)));
+    assert!(!world.open(), "at once, not when its lease ends");
+    assert_eq!(world.machine.report(world.now).notice, Some((seconds(120), false)));
+    world.order(OrderKind::Undrain, 1);
+    world.pass(seconds(60));
+    assert!(!world.open());
+}
+
+#[test]
+fn what_a_noticed_machine_runs_is_killed_25_s_before_its_end_and_an_idle_one_is_left() {
+    let kills = |world: &World| world.effects.iter().filter(|(_, effect)| *effect == Effect::Kill).count();
+    let mut world = World::working();
+    world.busy();
+    world.tell(Event::Notice(world.now + seconds(120)));
+    world.pass(seconds(94));
+    assert_eq!(kills(&world), 0);
+    world.pass(seconds(2));
+    assert_eq!(kills(&world), 1);
+    assert!(matches!(world.machine.report(world.now).notice, Some((_, true))));
+    let mut world = World::working();
+    world.tell(Event::Notice(world.now + seconds(120)));
+    world.pass(seconds(119));
+    assert_eq!(kills(&world), 0);
+}
+
+#[test]
+fn a_machine_that_aws_does_not_take_ends_itself() {
+    let mut world = World::working();
+    world.tell(Event::Notice(world.now + seconds(120)));
+    let began = world.now;
+    world.pass(seconds(200));
+    let off = world.effects.iter().find(|(_, effect)| matches!(effect, Effect::PowerOff(_)));
+    let (at, effect) = off.expect("it ends itself");
+    assert_eq!(*effect, Effect::PowerOff(PowerOff::Interrupted));
+    assert_eq!(*at - began, seconds(180));
 }

@@ -1,6 +1,6 @@
 //! The client: a connection pool, a login, and the rules by which calls are repeated.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::address::{Address, AddressError};
 use crate::auth::{Auth, Credentials, ServerInfo};
 use crate::error::Error;
+use crate::time::Timestamp;
 use crate::tls::{Trust, client_config};
 use crate::wire::{Body, Failed, Request, Wire};
 
@@ -122,13 +123,19 @@ impl Client {
             .user_agent(concat!("clearml-autoscaler/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| BuildError::Http(error.to_string()))?;
-        let wire = Wire { http, address, attempt_limit: timing.attempt };
+        let wire = Wire { http, address, attempt_limit: timing.attempt, told: Mutex::default() };
         Ok(Self { inner: Arc::new(Inner { wire, auth: Auth::new(credentials), timing, trust }) })
     }
 
     /// The server's address.
     pub fn address(&self) -> &Address {
         &self.inner.wire.address
+    }
+
+    /// What the server's clock shows now, by the date of its last answer: good to half a second and the time
+    /// that an answer takes. `None` before the first, or if it gives no date.
+    pub fn server_time(&self) -> Option<Timestamp> {
+        self.inner.wire.server_time()
     }
 
     /// Logs in, if that has not been done, and tells what the token says about the server.

@@ -32,7 +32,7 @@ pub use events::{Added, Event};
 pub use files::FileServer;
 pub use params::{Configurations, Others, Parameter, Parameters};
 pub use service::{PROPERTIES, Property};
-pub use tasks::{Container, NewTask, Script, StatusNote, TaskEdit, TaskQuery};
+pub use tasks::{Container, LIFE_FIELDS, NewTask, Script, StatusNote, TaskEdit, TaskQuery};
 pub use time::Timestamp;
 pub use tls::Trust;
 pub use types::{Entry, Execution, Named, Queue, ScriptKind, Task, Worker, WorkerQueue, WorkerTask};

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// The most that the server gives at once.
 pub(crate) const PAGE_SIZE: usize = 500;
 /// A listing that does not end by then is no listing.
-const MOST_PAGES: usize = 2_000;
+pub(crate) const MOST_PAGES: usize = 2_000;
 
 /// What a listing's answer holds.
 pub(crate) trait Page: DeserializeOwned {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use crate::client::{Client, Repeat};
@@ -26,6 +27,16 @@ impl Client {
     pub async fn queue(&self, id: &str) -> Result<Queue, Error> {
         let One { queue } = self.call("queues.get_by_id", &json!({"queue": id}), Repeat::Always).await?;
         Ok(queue)
+    }
+
+    /// Puts a waiting task first.
+    ///
+    /// # Errors
+    /// `Refused` if it does not wait there, or there is no such queue.
+    pub async fn move_task_to_front(&self, queue: &str, task: &str) -> Result<(), Error> {
+        let body = json!({"queue": queue, "task": task});
+        self.call::<IgnoredAny>("queues.move_task_to_front", &body, Repeat::Always).await?;
+        Ok(())
     }
 
     /// Makes a queue and returns its id.

@@ -6,13 +6,24 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Repeat};
 use crate::error::Error;
-use crate::paging::Page;
+use crate::paging::{MOST_PAGES, PAGE_SIZE, Page};
 use crate::params::{Configurations, Parameters};
+use crate::time::Timestamp;
 use crate::types::{Task, or_default};
 
-/// What is read of the tasks that run.
-const RUNNING_FIELDS: &[&str] =
-    &["id", "name", "status", "status_changed", "last_worker", "execution.queue", "runtime"];
+/// What tells who runs a task, and what has been done about it.
+pub const LIFE_FIELDS: &[&str] = &[
+    "id",
+    "status",
+    "status_changed",
+    "status_reason",
+    "status_message",
+    "last_update",
+    "last_worker",
+    "execution.queue",
+    "runtime",
+    "tags",
+];
 
 /// Which tasks are listed, and which of their fields. What is empty does not narrow.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -151,16 +162,6 @@ struct Step<'a, N> {
 }
 
 impl Client {
-    /// All tasks that are in progress, with what tells who runs them.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn running_tasks(&self) -> Result<Vec<Task>, Error> {
-        let query =
-            TaskQuery { status: &["in_progress"], only_fields: RUNNING_FIELDS, ..TaskQuery::default() };
-        self.tasks(&query).await
-    }
-
     /// All tasks that match.
     ///
     /// # Errors
@@ -174,6 +175,37 @@ impl Client {
         }
         // A task that comes to match has just changed its status: new rows come last, as paging needs it.
         self.pages::<Listing>("tasks.get_all", &Ordered { query, order_by: ["status_changed"] }).await
+    }
+
+    /// Tasks that are `queued` and were so since `since` or later, and some more; the latest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn queued_since(&self, since: Timestamp, fields: &[&str]) -> Result<Vec<Task>, Error> {
+        let mut found: Vec<Task> = Vec::new();
+        for page in 0..MOST_PAGES {
+            let body = json!({
+                "status": ["queued"], "only_fields": fields, "order_by": ["-status_changed"],
+                "page": page, "page_size": PAGE_SIZE,
+            });
+            let Listing { tasks } = self.call("tasks.get_all", &body, Repeat::Always).await?;
+            let full = tasks.len() >= PAGE_SIZE;
+            // A task without a time can't tell that the rest is older.
+            let older = tasks.last().and_then(|task| task.status_changed).is_some_and(|last| last < since);
+            found.extend(tasks);
+            if !full || older {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Back to a draft: its events, output artifacts and draft models go.
+    ///
+    /// # Errors
+    /// `Refused` with [`crate::subcode::WRONG_STATUS`].
+    pub async fn reset_task(&self, id: &str) -> Result<(), Error> {
+        self.step("tasks.reset", id, &json!({}), Repeat::Unseen).await
     }
 
     /// One task, whole.

@@ -121,6 +121,9 @@ pub struct Task {
     /// By the server's clock.
     #[serde(default, deserialize_with = "lenient")]
     pub status_changed: Option<Timestamp>,
+    /// The last sign of life that the server has of it, by its clock.
+    #[serde(default, deserialize_with = "lenient")]
+    pub last_update: Option<Timestamp>,
     /// When it was made.
     #[serde(default, deserialize_with = "lenient")]
     pub created: Option<Timestamp>,

@@ -1,10 +1,12 @@
 //! One request and its answer: the envelope, its limits, and what each way to fail means.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use jiff::fmt::rfc2822;
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION,
 };
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
@@ -12,6 +14,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::time::Timestamp;
 
 /// The largest answer that is read: some two hundred thousand waiting tasks.
 const BODY_LIMIT: usize = 64 << 20;
@@ -47,9 +50,33 @@ pub(crate) struct Wire {
     pub(crate) http: reqwest::Client,
     pub(crate) address: Address,
     pub(crate) attempt_limit: Duration,
+    /// The server's clock, as its last answer told it.
+    pub(crate) told: Mutex<Option<Told>>,
+}
+
+/// A clock that was read, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    time: Timestamp,
+    at: Instant,
 }
 
 impl Wire {
+    /// The server's clock now. An answer's date is cut off to a second, so half of one is added.
+    pub(crate) fn server_time(&self) -> Option<Timestamp> {
+        let told = (*self.told.lock().ok()?)?;
+        let since = told.at.elapsed() + Duration::from_millis(500);
+        told.time.checked_add(since).ok()
+    }
+
+    fn read_clock(&self, headers: &HeaderMap) {
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let time = date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+        if let (Some(time), Ok(mut told)) = (time, self.told.lock()) {
+            *told = Some(Told { time, at: Instant::now() });
+        }
+    }
+
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         request: Request<'_>,
@@ -82,6 +109,7 @@ impl Wire {
     ) -> Result<T, Error> {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
+        self.read_clock(&headers);
         let body = self.read(endpoint, response).await?;
         if status.is_redirection() {
             let target = text(&headers, LOCATION.as_str());

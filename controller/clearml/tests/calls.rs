@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use clearml::{
-    Artifact, Configurations, Event, NewTask, Others, Parameter, Parameters, Registration, Script,
-    StatusNote, TaskEdit, TaskQuery, Timestamp, subcode,
+    Artifact, Configurations, Event, LIFE_FIELDS, NewTask, Others, Parameter, Parameters, Registration,
+    Script, StatusNote, TaskEdit, TaskQuery, Timestamp, subcode,
 };
 use common::{Reply, Seen, Server};
 use serde_json::{Value, json};
@@ -83,7 +83,8 @@ async fn running_tasks_come_with_what_tells_who_runs_them() {
          "runtime": {"progress": "0", "gpu_count": 0}},
         {"id": "66d7", "execution": null, "runtime": null}]})))
     .await;
-    let tasks = server.client().running_tasks().await.unwrap();
+    let query = TaskQuery { status: &["in_progress"], only_fields: LIFE_FIELDS, ..TaskQuery::default() };
+    let tasks = server.client().tasks(&query).await.unwrap();
     assert_eq!(tasks[0].last_worker.as_deref(), Some("real-agent:0"));
     assert_eq!(tasks[0].execution.queue.as_deref(), Some("fd69"));
     assert_eq!(tasks[0].runtime["gpu_count"], 0);
@@ -92,6 +93,30 @@ async fn running_tasks_come_with_what_tells_who_runs_them() {
     assert_eq!(sent["status"], json!(["in_progress"]));
     assert!(sent["only_fields"].as_array().unwrap().contains(&json!("execution.queue")));
     assert!(sent.get("tags").is_none());
+}
+
+#[tokio::test]
+async fn of_the_waiting_only_the_latest_are_read_and_the_servers_clock_with_them() {
+    let server = Server::start(|seen| {
+        let page = seen.json()["page"].as_u64().unwrap();
+        let minute = |row: u64| 59 - (page * 500 + row) / 100;
+        let rows: Vec<_> = (0..500)
+            .map(|row| {
+                let changed = format!("2026-11-23T18:{:02}:00+00:00", minute(row));
+                json!({"id": format!("{page}-{row}"), "status_changed": changed})
+            })
+            .collect();
+        Reply::Data(json!({"tasks": rows}))
+    })
+    .await;
+    let client = server.client();
+    assert_eq!(client.server_time(), None);
+    let tasks = client.queued_since(time("2026-11-23T18:54:30Z").unwrap(), LIFE_FIELDS).await.unwrap();
+    assert_eq!(tasks.len(), 1000, "the second page reaches back far enough");
+    let sent = server.last("tasks.get_all").json();
+    assert_eq!((&sent["order_by"], &sent["page"]), (&json!(["-status_changed"]), &json!(1)));
+    let ahead = client.server_time().unwrap().duration_since(Timestamp::now());
+    assert!(ahead.as_secs().abs() < 5, "the test's server has this machine's clock: {ahead}");
 }
 
 #[tokio::test]

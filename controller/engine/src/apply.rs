@@ -9,9 +9,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use planner::{Action, Boots, InstanceId, Intent, IntentId, Order, ResourceName, Time, WorkerId};
+use planner::{
+    Action, Boots, InstanceId, Intent, IntentId, Order, ResourceName, Seen, TaskId, TaskStep, Time, WorkerId,
+};
 
-use crate::ports::{ClearMl, Clock, Cloud, CloudError, Journal, Launch, Prepared, Sessions};
+use crate::ports::{ClearMl, ClearMlError, Clock, Cloud, CloudError, Journal, Launch, Prepared, Sessions};
 
 /// Calls in flight at once.
 const CONCURRENCY: usize = 16;
@@ -63,6 +65,8 @@ pub(crate) enum Outcome {
     Terminated { instances: Vec<InstanceId>, reason: planner::TerminateReason, at: Time },
     /// A worker's entry was removed.
     Unregistered { worker: WorkerId },
+    /// A step with a task was taken, or not.
+    Stepped { task: TaskId, step: TaskStep, result: Result<(), ClearMlError>, at: Time },
     /// A call failed; the next pass decides anew.
     Failed { what: String, error: String },
 }
@@ -109,6 +113,9 @@ pub(crate) async fn apply<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Cloc
                 running.push(Box::pin(terminate(ports.clone(), instances, reason)));
             }
             Action::Unregister { worker } => running.push(Box::pin(unregister(ports.clone(), worker))),
+            Action::Task { task, seen, step } => {
+                running.push(Box::pin(take_step(ports.clone(), task, seen, step)));
+            }
         }
     }
     while let Some(outcome) = running.next().await {
@@ -232,6 +239,17 @@ async fn unregister<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
             Outcome::Failed { what: format!("unregister {worker}"), error: "no answer in time".to_owned() }
         }
     }
+}
+
+async fn take_step<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
+    ports: Ports<C, E, S, J, K>,
+    task: TaskId,
+    seen: Seen,
+    step: TaskStep,
+) -> Outcome {
+    let late = || Err(ClearMlError::Unavailable("no answer in time".to_owned()));
+    let result = within(&ports.clock, ports.clearml.step(&task, &seen, &step)).await.unwrap_or_else(late);
+    Outcome::Stepped { task, step, result, at: ports.clock.now() }
 }
 
 /// The longer a launch has been unanswered, the longer until it is asked for again: 5 s to 60 s, never in step.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use planner::{Hold, Plan, Time};
+use planner::{Hold, Plan, TaskHold, Time};
 
 /// A hold that comes and goes is told again after this at the earliest.
 const QUIET: Duration = Duration::from_secs(60);
@@ -98,6 +98,9 @@ fn worth_telling(hold: &Hold, now: Time) -> Option<(String, Option<String>)> {
         Hold::TaskSeen { instance, .. } => Some((format!("task {instance}"), None)),
         Hold::Limbo { instance, .. } => Some((format!("limbo {instance}"), None)),
         Hold::OverMaximum { resource, .. } => Some((format!("over {resource}"), None)),
+        Hold::Noticed { instance, .. } => Some((format!("noticed {instance}"), None)),
+        Hold::TaskTwice { task, .. } => Some((format!("twice {task}"), None)),
+        Hold::Task { task, why, .. } => lasts(why).then(|| (format!("task in trouble {task}"), None)),
         // The lease, the refused launch and the lost instance are told where they happen; the rest is
         // the usual course.
         Hold::LeaseLost
@@ -112,7 +115,29 @@ fn worth_telling(hold: &Hold, now: Time) -> Option<(String, Option<String>)> {
         | Hold::KeptForWaiting { .. }
         | Hold::OrderAwaited { .. }
         | Hold::FreshLook { .. }
+        | Hold::TasksNextPass { .. }
         | Hold::OnItsOwn { .. } => None,
+    }
+}
+
+/// Whether a task is left alone for more than the usual moment.
+fn lasts(why: &TaskHold) -> bool {
+    match why {
+        TaskHold::Until(_)
+        | TaskHold::FreshLook
+        | TaskHold::Paused(_)
+        | TaskHold::NotGoneYet(_)
+        | TaskHold::RunsOn(_)
+        | TaskHold::LeaseLost => false,
+        TaskHold::HeldBy(_)
+        | TaskHold::ListedOn(_)
+        | TaskHold::MayBeOn(_)
+        | TaskHold::OtherWorkers(_)
+        | TaskHold::ChangedSince
+        | TaskHold::Alive
+        | TaskHold::ClockUnknown
+        | TaskHold::QueueUnknown
+        | TaskHold::Twice => true,
     }
 }
 
@@ -125,5 +150,8 @@ fn is_grave(hold: &Hold) -> bool {
             | Hold::Limbo { .. }
             | Hold::PoolPaused { .. }
             | Hold::Orphan { .. }
+            | Hold::TaskTwice { .. }
+            | Hold::Task { .. }
+            | Hold::Noticed { .. }
     )
 }

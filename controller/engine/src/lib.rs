@@ -18,6 +18,7 @@ mod read;
 mod reasons;
 mod run;
 pub mod status;
+mod tasks;
 mod views;
 
 pub use apply::Ports;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use planner::{
     Boots, Instance, InstanceId, Intent, IntentId, LAUNCHES_KEPT, LostReason, Offering, Order, ResourceName,
-    Signal, State, Time,
+    Signal, State, Time, Word,
 };
 
 use crate::history::{Event, EventKind};
@@ -39,6 +39,8 @@ pub(crate) struct Known {
     pub(crate) state: State,
     pub(crate) since: Time,
     pub(crate) signal: Signal,
+    /// What its sidecar said last of the tasks there; outlives the session.
+    pub(crate) word: Word,
 }
 
 /// Everything remembered.
@@ -168,6 +170,7 @@ impl Known {
             state: State::Requested,
             since: now,
             signal: Signal::None,
+            word: Word::default(),
         }
     }
 
@@ -211,6 +214,7 @@ impl Known {
             signal: self.signal,
             finishing: self.finishing,
             last_order: self.last_order.map(|(order, sent_at)| (order, sent_at, answer)),
+            word: self.word.clone(),
         }
     }
 

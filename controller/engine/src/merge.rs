@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{
-    Answer, InstanceId, IntentId, LostReason, OrderKind, Policy, SidecarMode, Signal, Snapshot, Source,
+    Answer, InstanceId, IntentId, Loss, LostReason, OrderKind, Policy, SidecarMode, Signal, Snapshot, Source,
     State, TaskId, Time, WorkerId,
 };
 
@@ -17,6 +17,7 @@ use crate::memory::{Known, Memory, is_gone};
 use crate::ports::{CloudState, Gate, Session, Standing};
 use crate::reasons::span;
 use crate::status::lost_words;
+use crate::tasks::{Sorted, TaskMemory};
 use crate::views::Views;
 
 /// How long an instance keeps its last state after its stream broke: a reconnect takes seconds.
@@ -35,18 +36,23 @@ pub(crate) fn patience(source: Source) -> Duration {
 }
 
 /// One look at everything.
+#[allow(clippy::too_many_arguments, reason = "the sources, and what is remembered of each")]
 pub(crate) fn snapshot(
     policy: &Policy,
     views: &Views,
     sessions: &BTreeMap<InstanceId, Session>,
     knows: impl Fn(&InstanceId, Option<&IntentId>) -> bool,
     memory: &mut Memory,
+    tasks: &TaskMemory,
     lease_held: bool,
     now: Time,
 ) -> Snapshot {
     let workers = workers_by_instance(policy, views);
     let mut boot_ends = Vec::new();
     for (id, known) in &mut memory.instances {
+        if let Some(session) = sessions.get(id) {
+            known.word.clone_from(&session.word);
+        }
         let (was_lost, was_gone) = (matches!(known.state, State::Lost { .. }), known.state == State::Gone);
         settle_state(
             policy,
@@ -54,7 +60,7 @@ pub(crate) fn snapshot(
             sessions.get(id),
             views,
             workers.get(id).copied(),
-            views.proven_gone.contains(id),
+            views.losses.contains_key(id),
             now,
         );
         if let State::Lost { reason } = known.state
@@ -83,6 +89,7 @@ pub(crate) fn snapshot(
             (id.clone(), known.instance(worker, answer(known, sessions.get(id)), accounted))
         })
         .collect();
+    let Sorted { running, unplaced, marked } = tasks.sorted(&views.tasks.data);
     Snapshot {
         now,
         started_at: memory.started_at,
@@ -93,15 +100,26 @@ pub(crate) fn snapshot(
         freshness: freshness(views, now),
         queues: views.queues.data.clone(),
         instances,
-        workers: views.workers.data.clone(),
-        running: views.tasks.data.clone(),
+        workers: views.workers.data.ours.clone(),
+        others: views.workers.data.others.clone(),
+        running,
+        unplaced,
+        marked,
+        touched: tasks.touched(),
+        server_ahead_ms: views.tasks.data.server_ahead_ms,
         intents: memory.intents.iter().map(|(id, (intent, _))| (id.clone(), intent.clone())).collect(),
         unavailable: memory.unavailable.clone(),
         boots: memory.boots.clone(),
         launches: memory.launches(),
-        proven_gone: views.proven_gone.clone(),
+        proven_gone: views.losses.keys().cloned().collect(),
+        losses: views.losses.iter().map(|(id, loss)| (id.clone(), loss_of(memory, id, *loss))).collect(),
         ..Snapshot::default()
     }
+}
+
+/// What this run has adopted was of this fleet, even if EC2 has forgotten it.
+fn loss_of(memory: &Memory, id: &InstanceId, loss: Loss) -> Loss {
+    Loss { was_ours: loss.was_ours || memory.instances.contains_key(id), ..loss }
 }
 
 fn freshness(views: &Views, now: Time) -> BTreeMap<Source, planner::Freshness> {
@@ -119,7 +137,7 @@ fn freshness(views: &Views, now: Time) -> BTreeMap<Source, planner::Freshness> {
 /// ClearML's entries by the machine that they name: whether one is there, and the task that any of them shows.
 fn workers_by_instance<'a>(policy: &Policy, views: &'a Views) -> BTreeMap<InstanceId, Option<&'a TaskId>> {
     let mut by_instance: BTreeMap<InstanceId, Option<&TaskId>> = BTreeMap::new();
-    for (id, worker) in &views.workers.data {
+    for (id, worker) in &views.workers.data.ours {
         if let Some(instance) = id.instance(&policy.prefix) {
             let task = by_instance.entry(instance).or_default();
             *task = task.or(worker.task.as_ref());

@@ -124,7 +124,25 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
                 let instance = worker.instance(&self.last_pass().policy.prefix);
                 let event = Event::new(now, EventKind::Unregistered, told).of_instances(&instance);
                 self.ports.journal.note(event);
-                self.views.workers.data.remove(&worker);
+                self.views.workers.data.ours.remove(&worker);
+                false
+            }
+            Outcome::Stepped { task, step, result, at } => {
+                let pause = self.tasks.stepped(&task, result.is_ok(), at);
+                match result {
+                    Ok(()) => {
+                        let told = step.describe(&task);
+                        tracing::info!("done: {told}");
+                        self.ports.journal.note(Event::new(now, EventKind::Task, told).about(&task));
+                    }
+                    // A task that cannot be helped is tried again ever more seldom, and holds nobody up.
+                    Err(error) => tracing::warn!(
+                        "{}: {error}: tried again in {}",
+                        step.describe(&task),
+                        reasons::span(pause)
+                    ),
+                }
+                self.look_at_tasks(now);
                 false
             }
             Outcome::Failed { what, error } => {

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use planner::{
-    Boots, ClientToken, InstanceId, Intent, IntentId, Offering, Order, QueueName, ResourceName, TaskId,
-    TaskRef, Time, WorkerId,
+    Boots, ClientToken, InstanceId, Intent, IntentId, Offering, Order, OtherWorker, QueueName, ResourceName,
+    Seen, TaskId, TaskRef, TaskStep, Time, Word, Worker, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,14 +16,49 @@ use crate::history::Event;
 pub trait ClearMl: Send + Sync + 'static {
     /// Every queue that the server lists, with its waiting tasks, next first.
     fn queues(&self) -> impl Future<Output = Result<BTreeMap<QueueName, Vec<TaskId>>, ClearMlError>> + Send;
-    /// The workers whose id begins with `PREFIX:`.
-    fn workers(
+    /// All workers: those whose id begins with `PREFIX:`, and the others.
+    fn workers(&self) -> impl Future<Output = Result<Workers, ClearMlError>> + Send;
+    /// Tasks that are `in_progress`, those with our tag, and those `queued` ones that the scope asks for; each once.
+    fn tasks(&self, scope: &TaskScope) -> impl Future<Output = Result<TaskList, ClearMlError>> + Send;
+    /// Takes a step with a task, if it is still as it was seen: looks, and then acts. Safe to repeat.
+    ///
+    /// # Errors
+    /// `Refused` also if it has changed.
+    fn step(
         &self,
-    ) -> impl Future<Output = Result<BTreeMap<WorkerId, planner::Worker>, ClearMlError>> + Send;
-    /// All tasks that are `in_progress`.
-    fn running_tasks(&self) -> impl Future<Output = Result<Vec<TaskRef>, ClearMlError>> + Send;
+        task: &TaskId,
+        seen: &Seen,
+        step: &TaskStep,
+    ) -> impl Future<Output = Result<(), ClearMlError>> + Send;
     /// Removes a worker's entry. Removing what is not there succeeds.
     fn unregister(&self, worker: &WorkerId) -> impl Future<Output = Result<(), ClearMlError>> + Send;
+}
+
+/// ClearML's workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// Those of our prefix.
+    pub ours: BTreeMap<WorkerId, Worker>,
+    /// All others.
+    pub others: BTreeMap<WorkerId, OtherWorker>,
+}
+
+/// Which of the `queued` tasks are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskScope {
+    /// Those whose status has changed since then, by our clock; all of them if `None`.
+    pub queued_since: Option<Time>,
+    /// These as well, whatever their status: they have left their queue.
+    pub ids: BTreeSet<TaskId>,
+}
+
+/// What a read of the tasks gave. `unchanged_since` and `out_since` are the reader's to fill in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskList {
+    /// Each task once.
+    pub tasks: Vec<TaskRef>,
+    /// By how many milliseconds the server's clock is ahead of ours, as far as it told.
+    pub server_ahead_ms: Option<i64>,
 }
 
 /// A call to ClearML failed after its retries.
@@ -47,7 +82,7 @@ pub trait Cloud: Send + Sync + 'static {
     fn gone(
         &self,
         ids: &BTreeSet<InstanceId>,
-    ) -> impl Future<Output = Result<BTreeSet<InstanceId>, CloudError>> + Send;
+    ) -> impl Future<Output = Result<BTreeMap<InstanceId, Gone>, CloudError>> + Send;
     /// Turns a launch into the exact request that is journalled and then sent. No I/O.
     ///
     /// # Errors
@@ -60,6 +95,15 @@ pub trait Cloud: Send + Sync + 'static {
     ) -> impl Future<Output = Result<BTreeSet<InstanceId>, CloudError>> + Send;
     /// Ends instances. Ending what is gone succeeds.
     fn terminate(&self, ids: &[InstanceId]) -> impl Future<Output = Result<(), CloudError>> + Send;
+}
+
+/// What EC2 says of a machine that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// It still knows it, as one of this fleet.
+    pub ours: bool,
+    /// It ended it as a spot instance that it took back.
+    pub by_spot: bool,
 }
 
 /// What is to be launched; `planner::Action::Launch` without its name.
@@ -200,6 +244,8 @@ pub struct Session {
     pub standing_since: Time,
     /// The answer to the newest order sent in this run.
     pub last_answer: Option<(Order, planner::Answer)>,
+    /// What it said of the tasks there.
+    pub word: Word,
 }
 
 /// What the agents of an instance do.

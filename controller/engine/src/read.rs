@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use planner::{InstanceId, QueueName, Source, TaskId, TaskRef, Time, Worker, WorkerId};
+use planner::{InstanceId, Loss, QueueName, Source, TaskId, Time};
 
 use crate::apply::{Ports, spread, within};
-use crate::ports::{ClearMl, ClearMlError, Clock, Cloud, CloudError, CloudInstance, Journal, Sessions};
+use crate::ports::{
+    ClearMl, ClearMlError, Clock, Cloud, CloudError, CloudInstance, Gone, Journal, Sessions, TaskList,
+    TaskScope, Workers,
+};
 use crate::views::Views;
 
 /// No source is asked less often than this while it fails.
@@ -21,20 +24,21 @@ pub(crate) struct Read {
 
 enum Found {
     Queues(Result<BTreeMap<QueueName, Vec<TaskId>>, ClearMlError>),
-    Workers(Result<BTreeMap<WorkerId, Worker>, ClearMlError>),
-    Tasks(Result<Vec<TaskRef>, ClearMlError>),
+    Workers(Result<Workers, ClearMlError>),
+    Tasks(Result<TaskList, ClearMlError>),
     Cloud(Result<BTreeMap<InstanceId, CloudInstance>, CloudError>),
-    Gone(Result<BTreeSet<InstanceId>, CloudError>),
+    Gone(Result<BTreeMap<InstanceId, Gone>, CloudError>),
 }
 
 /// A read in flight.
 pub(crate) struct Reading;
 
 impl Reading {
-    /// Reads one source.
+    /// Reads one source; of the tasks, what is asked for.
     pub(crate) fn of<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
         ports: &Ports<C, E, S, J, K>,
         source: Source,
+        scope: TaskScope,
     ) -> BoxFuture<'static, Read> {
         let ports = ports.clone();
         Box::pin(async move {
@@ -48,7 +52,7 @@ impl Reading {
                     within(&ports.clock, ports.clearml.workers()).await.unwrap_or_else(|| Err(late())),
                 ),
                 Source::Tasks => Found::Tasks(
-                    within(&ports.clock, ports.clearml.running_tasks()).await.unwrap_or_else(|| Err(late())),
+                    within(&ports.clock, ports.clearml.tasks(&scope)).await.unwrap_or_else(|| Err(late())),
                 ),
                 Source::Cloud => Found::Cloud(
                     within(&ports.clock, ports.cloud.describe())
@@ -77,6 +81,11 @@ impl Reading {
 }
 
 impl Read {
+    /// Whether it is one of the queues.
+    pub(crate) fn is_of_queues(&self) -> bool {
+        matches!(self.found, Found::Queues(Ok(_)))
+    }
+
     /// Stores what came of it; which source it was, if it was one that is read regularly.
     pub(crate) fn store(self, views: &mut Views) -> Option<Source> {
         let began = self.began;
@@ -114,7 +123,15 @@ impl Read {
                 (Source::Cloud, Some(error.to_string()))
             }
             Found::Gone(Ok(gone)) => {
-                views.proven_gone.extend(gone);
+                for (id, gone) in gone {
+                    let loss = views.losses.entry(id).or_insert(Loss {
+                        first_seen: began,
+                        by_spot: false,
+                        was_ours: false,
+                    });
+                    loss.by_spot |= gone.by_spot;
+                    loss.was_ours |= gone.ours;
+                }
                 return None;
             }
             Found::Gone(Err(error)) => {

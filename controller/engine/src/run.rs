@@ -20,10 +20,12 @@ use crate::holds::HoldLog;
 use crate::memory::Memory;
 use crate::merge;
 use crate::ports::{
-    Admission, ClearMl, Clock, Cloud, CloudInstance, CloudState, Journal, JournalError, Sessions,
+    Admission, ClearMl, Clock, Cloud, CloudInstance, CloudState, Journal, JournalError, Session, Sessions,
+    TaskScope,
 };
 use crate::publish::Published;
 use crate::read::{Read, Reading};
+use crate::tasks::TaskMemory;
 use crate::views::Views;
 
 /// Between the beginnings of two passes at least: a storm of reports costs one pass, not one each.
@@ -34,6 +36,12 @@ const READ_GAP: Duration = Duration::from_millis(500);
 const FAILURE_GAP: Duration = Duration::from_secs(2);
 /// Between two looks at machines by id at least.
 const LOOK_UP_GAP: Duration = Duration::from_secs(5);
+/// How often the tasks are read, unless something wants it sooner.
+const TASKS_EVERY: Duration = Duration::from_secs(15);
+/// A machine whose session broke is asked about by id for so long: it may have gone.
+const ASKED_AFTER_A_BREAK: Duration = Duration::from_secs(120);
+/// EC2 may show a machine as running for so long after it was called gone.
+const GONE_FOR_GOOD: Duration = Duration::from_secs(60);
 /// Without any event, look again after this.
 const IDLE_GAP: Duration = Duration::from_secs(30);
 
@@ -72,6 +80,7 @@ pub struct Engine<C, E, S, J, K> {
     start: Start,
     pub(crate) views: Views,
     pub(crate) memory: Memory,
+    pub(crate) tasks: TaskMemory,
     due: BTreeMap<Source, Time>,
     in_flight: BTreeSet<Source>,
     look_up: BTreeSet<InstanceId>,
@@ -105,12 +114,15 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             events: Vec::new(),
         };
         let policy = start.policy.borrow().clone();
-        let due = [Source::Queues, Source::Workers, Source::Cloud].map(|source| (source, now)).into();
+        let due = [Source::Queues, Source::Workers, Source::Tasks, Source::Cloud]
+            .map(|source| (source, now))
+            .into();
         Ok(Self {
             ports,
             start,
             views: Views::default(),
             memory,
+            tasks: TaskMemory::default(),
             due,
             in_flight: BTreeSet::new(),
             look_up: BTreeSet::new(),
@@ -130,7 +142,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
     pub async fn plan_once(&mut self) -> Arc<Published> {
         let reads: Vec<_> = [Source::Queues, Source::Workers, Source::Tasks, Source::Cloud]
             .into_iter()
-            .map(|source| Reading::of(&self.ports, source))
+            .map(|source| Reading::of(&self.ports, source, TaskScope::default()))
             .collect();
         for read in futures_util::future::join_all(reads).await {
             self.absorb_read(read);
@@ -220,8 +232,16 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let knows = |instance: &InstanceId, intent: Option<&planner::IntentId>| {
             self.ports.journal.knows(instance, intent)
         };
-        let mut snapshot =
-            merge::snapshot(&policy, &self.views, &sessions, knows, &mut self.memory, lease_held, now);
+        let mut snapshot = merge::snapshot(
+            &policy,
+            &self.views,
+            &sessions,
+            knows,
+            &mut self.memory,
+            &self.tasks,
+            lease_held,
+            now,
+        );
         for event in self.memory.events.drain(..) {
             self.ports.journal.note(event);
         }
@@ -235,12 +255,14 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             plan.wake_at = Some(now.after(FAILURE_GAP));
         }
         self.take_requests(&plan, now);
+        self.ask_about_broken(&sessions, now);
         let launches = plan.actions.iter().filter_map(|action| match action {
             Action::Launch { intent, .. } => Some(intent),
             Action::Settle { .. }
             | Action::Send { .. }
             | Action::Terminate { .. }
-            | Action::Unregister { .. } => None,
+            | Action::Unregister { .. }
+            | Action::Task { .. } => None,
         });
         let new = launches.filter(|intent| !self.memory.intents.contains_key(*intent)).count();
         self.memory.next_intent += new as u64;
@@ -257,21 +279,37 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         }
         self.look_up.extend(plan.look_up.iter().cloned());
         let unlisted = self.memory.instances.iter().filter(|(id, known)| {
-            known.visible && !self.views.cloud.data.contains_key(*id) && !self.views.proven_gone.contains(*id)
+            known.visible && !self.views.cloud.data.contains_key(*id) && !self.views.losses.contains_key(*id)
         });
         self.look_up.extend(unlisted.map(|(id, _)| id.clone()));
-        if self.views.proven_gone.is_empty() {
+        self.forget_losses();
+    }
+
+    /// Asks EC2 about machines whose sidecar's stream has just broken.
+    fn ask_about_broken(&mut self, sessions: &BTreeMap<InstanceId, Session>, now: Time) {
+        let broken = sessions.iter().filter(|(id, session)| {
+            !session.connected
+                && now.since(session.last_seen) < ASKED_AFTER_A_BREAK
+                && self.memory.instances.contains_key(*id)
+                && !self.views.losses.contains_key(*id)
+        });
+        self.look_up.extend(broken.map(|(id, _)| id.clone()));
+    }
+
+    /// Drops what nothing names any more.
+    fn forget_losses(&mut self) {
+        if self.views.losses.is_empty() {
             return;
         }
-        let named: BTreeSet<InstanceId> = self
-            .views
-            .workers
-            .data
-            .keys()
-            .filter_map(|id| id.instance(&self.start.policy.borrow().prefix))
-            .collect();
+        let prefix = &self.start.policy.borrow().prefix;
+        let workers = self.views.workers.data.ours.keys();
+        let tasks = &self.views.tasks.data.tasks;
+        let last_workers = tasks.iter().filter_map(|task| task.last_worker.as_ref());
+        let mut named: BTreeSet<InstanceId> =
+            workers.chain(last_workers).filter_map(|worker| worker.instance(prefix)).collect();
+        named.extend(tasks.iter().filter_map(|task| task.marks.instance.clone()));
         let instances = &self.memory.instances;
-        self.views.proven_gone.retain(|id| instances.contains_key(id) || named.contains(id));
+        self.views.losses.retain(|id, _| instances.contains_key(id) || named.contains(id));
     }
 
     fn begin_reads(&mut self, reads: &mut FuturesUnordered<BoxFuture<'static, Read>>, now: Time) {
@@ -284,7 +322,11 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             }
             self.due.remove(&source);
             self.in_flight.insert(source);
-            reads.push(Reading::of(&self.ports, source));
+            let scope = match source {
+                Source::Tasks => self.tasks.scope(now),
+                Source::Queues | Source::Workers | Source::Cloud => TaskScope::default(),
+            };
+            reads.push(Reading::of(&self.ports, source, scope));
         }
         if !self.look_up.is_empty() && now.since(self.looked_up_at) >= LOOK_UP_GAP {
             self.looked_up_at = now;
@@ -314,13 +356,21 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
 
     fn absorb_read(&mut self, read: Read) {
         let now = self.ports.clock.now();
+        let before = self.tasks.waiting(&self.views.queues.data, &read);
         let Some(source) = read.store(&mut self.views) else { return };
         self.in_flight.remove(&source);
-        if source == Source::Cloud {
-            self.memory.observe(&self.views.cloud.data, now);
-            let ended = self.views.cloud.data.iter().filter(|(_, seen)| is_over(seen.state));
-            self.ended = Arc::new(ended.map(|(id, seen)| (id.clone(), seen.clone())).collect());
-            self.admit();
+        let succeeded = self.views.failures(source) == 0;
+        match source {
+            Source::Cloud => {
+                self.memory.observe(&self.views.cloud.data, now);
+                let ended = self.views.cloud.data.iter().filter(|(_, seen)| is_over(seen.state));
+                self.ended = Arc::new(ended.map(|(id, seen)| (id.clone(), seen.clone())).collect());
+                self.revive(now);
+                self.admit();
+            }
+            Source::Queues if succeeded => self.tasks.queues_read(before, &self.views),
+            Source::Tasks if succeeded => self.tasks.tasks_read(&mut self.views, now),
+            Source::Queues | Source::Tasks | Source::Workers => {}
         }
         if let Some(interval) = self.interval(source) {
             let next = now.after(crate::read::next_delay(interval, self.views.failures(source), now));
@@ -334,7 +384,7 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
             Source::Queues => Some(intervals.queues),
             Source::Workers => Some(intervals.workers),
             Source::Cloud => Some(intervals.cloud),
-            Source::Tasks => None,
+            Source::Tasks => Some(TASKS_EVERY),
         }
     }
 
@@ -364,6 +414,35 @@ impl<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock> Engine<C, E, S, J,
         let instances =
             self.memory.instances.iter().map(|(id, known)| (id.clone(), known.seen.intent.clone())).collect();
         self.ports.sessions.admit(Admission { instances });
+    }
+
+    /// A stopped machine can be started again: what the list shows as running, some time after it was called
+    /// gone, is not.
+    fn revive(&mut self, now: Time) {
+        let Some(began) = self.views.cloud.read_began_at() else { return };
+        let listed = &self.views.cloud.data;
+        self.views.losses.retain(|id, loss| {
+            let runs = listed.get(id).is_some_and(|instance| match instance.state {
+                CloudState::Pending | CloudState::Running => true,
+                CloudState::ShuttingDown
+                | CloudState::Terminated
+                | CloudState::Stopping
+                | CloudState::Stopped => false,
+            });
+            let revived = runs && began.since(loss.first_seen) >= GONE_FOR_GOOD;
+            if revived {
+                tracing::warn!(instance = %id, "runs again, after EC2 had called it gone");
+                if let Some(known) = self.memory.instances.get_mut(id) {
+                    known.adopted_at = now;
+                }
+            }
+            !revived
+        });
+    }
+
+    /// Looks at the tasks again soon: one was changed.
+    pub(crate) fn look_at_tasks(&mut self, now: Time) {
+        self.due.insert(Source::Tasks, now);
     }
 
     /// Looks at EC2 again soon: something there was changed.

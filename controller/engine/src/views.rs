@@ -1,11 +1,11 @@
 //! What each source said last, and how old that is. A failed read keeps the data and marks it stale.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use planner::{Freshness, InstanceId, QueueName, Source, TaskId, TaskRef, Time, Worker, WorkerId};
+use planner::{Freshness, InstanceId, Loss, QueueName, Source, TaskId, Time};
 
-use crate::ports::CloudInstance;
+use crate::ports::{CloudInstance, TaskList, Workers};
 
 /// One source's data.
 #[derive(Clone, Debug, Default)]
@@ -52,11 +52,11 @@ impl<T> View<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     pub(crate) queues: View<BTreeMap<QueueName, Vec<TaskId>>>,
-    pub(crate) workers: View<BTreeMap<WorkerId, Worker>>,
-    pub(crate) tasks: View<Vec<TaskRef>>,
+    pub(crate) workers: View<Workers>,
+    pub(crate) tasks: View<TaskList>,
     pub(crate) cloud: View<BTreeMap<InstanceId, CloudInstance>>,
     /// What EC2, asked by id, called gone.
-    pub(crate) proven_gone: BTreeSet<InstanceId>,
+    pub(crate) losses: BTreeMap<InstanceId, Loss>,
 }
 
 impl Views {

@@ -97,14 +97,15 @@ async fn a_task_that_clearml_shows_on_a_retired_instance_keeps_it() {
         let mut state = world.state();
         state.queues.insert("gpu".into(), Vec::new());
         let id = state.instances.keys().next().unwrap().clone();
-        state.running.push(TaskRef {
+        state.tasks.push(TaskRef {
             task: TaskId::from("late"),
             last_worker: Some(WorkerId(format!("dynamic:t4:g4dn.xlarge:{id}"))),
+            ..TaskRef::default()
         });
     }
     pass(300).await;
     assert_eq!(world.state().terminated, []);
-    world.state().running.clear();
+    world.state().tasks.clear();
     pass(30).await;
     assert_eq!(world.state().terminated.len(), 1);
 }

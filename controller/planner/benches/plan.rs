@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use planner::{
     Freshness, Instance, InstanceId, LostReason, Market, Offering, Placement, Policy, Pool, QueueName,
-    Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Worker,
-    WorkerId, check, plan,
+    Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Word,
+    Worker, WorkerId, check, plan,
 };
 
 const NOW: Time = Time(1_700_000_000_000);
@@ -111,6 +111,7 @@ fn world(instances: usize, pools: usize, waiting: usize) -> (Policy, Snapshot) {
         order_patience: Duration::from_secs(10),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: planner::Requeue::default(),
     };
     let mut snapshot = Snapshot {
         now: NOW,
@@ -164,8 +165,15 @@ fn add(
     };
     let task = if let State::Busy { task } = &state { task.clone() } else { None };
     if let Some(task) = &task {
-        snapshot.running.push(TaskRef { task: task.clone(), last_worker: Some(worker.clone()) });
+        snapshot.running.push(TaskRef {
+            task: task.clone(),
+            last_worker: Some(worker.clone()),
+            status_changed: Some(NOW),
+            queue: Some(queue.clone()),
+            ..TaskRef::default()
+        });
     }
+    let held = task.iter().cloned().collect();
     snapshot.workers.insert(worker.clone(), Worker { task });
     let ago = |millis: u64| Time(NOW.0 - millis);
     let instance = Instance {
@@ -185,6 +193,7 @@ fn add(
         signal: Signal::Sidecar,
         finishing: false,
         last_order: None,
+        word: Word { held, settled_at: Some(NOW), ..Word::default() },
     };
     snapshot.instances.insert(id, instance);
 }

@@ -5,6 +5,7 @@ use crate::names::Names;
 use crate::policy::{Policy, Pool, Resource, SidecarMode};
 use crate::role::Role;
 use crate::snapshot::{Instance, Signal, Snapshot, Source, State};
+use crate::tasks::coming_back;
 
 /// Everything that the steps of a pass ask about.
 pub(crate) struct Fleet<'a> {
@@ -78,7 +79,8 @@ pub(crate) struct QueueView<'a> {
     pub(crate) pools: Vec<usize>,
     /// Whether the server lists it.
     pub(crate) listed: bool,
-    /// Tasks that wait and that no session holds yet; `None` if that is not known afresh.
+    /// Tasks that wait and that no session holds yet, and those about to come back from an interrupted
+    /// instance; `None` if that is not known afresh.
     pub(crate) waiting: Option<u32>,
     /// Instances of an earlier run that no sidecar speaks for yet.
     pub(crate) unattached: u32,
@@ -135,6 +137,11 @@ impl<'a> Fleet<'a> {
         fleet.count_waiting(held);
         fleet.index_workers(&roles);
         fleet
+    }
+
+    /// The instance of that id.
+    pub(crate) fn member(&self, id: &str) -> Option<&Member<'a>> {
+        self.ids.find(id).map(|at| &self.members[at])
     }
 
     /// The pool of a resource.
@@ -241,6 +248,7 @@ impl<'a> Fleet<'a> {
 
     fn count_waiting(&mut self, held: Vec<Vec<&TaskId>>) {
         let fresh = self.snapshot.is_fresh(Source::Queues);
+        let coming_back = coming_back(self.policy, self.snapshot);
         for (queue, mut held) in self.queues.iter_mut().zip(held) {
             let Some(tasks) = self.snapshot.queues.get(queue.name) else { continue };
             queue.listed = true;
@@ -249,7 +257,9 @@ impl<'a> Fleet<'a> {
                 let held: Vec<(u64, &TaskId)> =
                     held.into_iter().map(|task| (beginning(task), task)).collect();
                 let waits = |task: &&TaskId| !is_held(&held, task);
-                queue.waiting = Some(u32::try_from(tasks.iter().filter(waits).count()).unwrap_or(u32::MAX));
+                let waiting = u32::try_from(tasks.iter().filter(waits).count()).unwrap_or(u32::MAX);
+                let more = coming_back.get(queue.name).copied().unwrap_or(0);
+                queue.waiting = Some(waiting.saturating_add(more));
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, IntentId, QueueName, ResourceName, TaskId, Time};
+use crate::ids::{InstanceId, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId};
 use crate::plan::OrderKind;
 use crate::policy::{Offering, ShutdownAction};
 use crate::snapshot::Source;
+use crate::task::Cause;
 
 /// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -231,6 +232,86 @@ pub enum Hold {
         /// How many too many.
         excess: u32,
     },
+    /// A task is in trouble and left alone for now.
+    Task {
+        /// Which.
+        task: TaskId,
+        /// What is wrong.
+        trouble: Trouble,
+        /// Why nothing is done.
+        why: TaskHold,
+    },
+    /// Two instances hold the same task.
+    TaskTwice {
+        /// Which.
+        task: TaskId,
+        /// Who.
+        instances: Vec<InstanceId>,
+    },
+    /// More tasks want a step than one pass takes.
+    TasksNextPass {
+        /// How many more.
+        count: u32,
+    },
+    /// AWS is about to take it back: it takes no more tasks and counts against its maximum until it is gone.
+    Noticed {
+        /// Which.
+        instance: InstanceId,
+        /// When it is taken.
+        until: Time,
+    },
+}
+
+/// What is wrong with a task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// It left this queue and started nowhere.
+    Limbo(QueueName),
+    /// It runs by the server's list, and its machine is gone.
+    Gone(InstanceId),
+    /// It runs by the server's list, and its machine does not run it.
+    Stranded(InstanceId),
+    /// Its machine is about to be taken back.
+    Noticed(InstanceId),
+    /// It was stopped, and is to be put back.
+    Interrupted(Cause),
+}
+
+/// Why nothing is done about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskHold {
+    /// It must have been so for longer.
+    Until(Time),
+    /// A look that begins now must show the same.
+    FreshLook,
+    /// A step was taken that has not shown yet, or failed and is tried again.
+    Paused(Time),
+    /// An instance holds it.
+    HeldBy(InstanceId),
+    /// A worker's entry shows it.
+    ListedOn(WorkerId),
+    /// An instance of its queue may have popped it: its gate asks, is in doubt or silent, or nobody can tell.
+    MayBeOn(InstanceId),
+    /// A worker that is not ours serves its queue, and may have popped it.
+    OtherWorkers(WorkerId),
+    /// Its status changed after the first sign of the loss: it may run elsewhere.
+    ChangedSince,
+    /// It has given signs of life, and its machine was never seen by this run.
+    Alive,
+    /// How the server's clock stands to ours is not known.
+    ClockUnknown,
+    /// The server no longer has its queue, or the budget does not.
+    QueueUnknown,
+    /// Its machine must be proven gone first.
+    NotGoneYet(InstanceId),
+    /// It goes on until its machine is taken.
+    RunsOn(Time),
+    /// Two instances hold it.
+    Twice,
+    /// Another autoscaler holds the prefix.
+    LeaseLost,
 }
 
 /// What an instance that the operator drains waits for.

@@ -26,11 +26,13 @@ mod scale_down;
 mod scale_up;
 mod shutdown;
 mod snapshot;
+mod task;
+mod tasks;
 mod words;
 
 pub use boots::Boots;
 pub use check::{Violation, check};
-pub use hold::{Awaits, Hold};
+pub use hold::{Awaits, Hold, TaskHold, Trouble};
 pub use ids::{
     ClientToken, FleetId, InstanceId, InstanceType, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId,
 };
@@ -42,6 +44,10 @@ pub use policy::{
 };
 pub use refusals::{Refusal, pause_after};
 pub use snapshot::{
-    Answer, Freshness, Instance, Intent, LostReason, Operator, Pause, Signal, Snapshot, Source, State,
-    TaskRef, Worker,
+    Answer, Freshness, Instance, Intent, LIMBO_AFTER, LostReason, Operator, OtherWorker, Pause, Signal,
+    Snapshot, Source, State, Worker,
+};
+pub use task::{
+    Cause, Loss, MOST_ATTEMPTS, Marks, NOT_RESPONSIVE, NoRequeueWhen, Notice, PutBack, REASON, Requeue,
+    RequeueWhen, STOPPED_AS_ASKED, STOPPING, Seen, TaskRef, TaskStatus, TaskStep, Touch, Word,
 };

@@ -8,7 +8,7 @@ use crate::hold::Hold;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::snapshot::{Pause, Snapshot, Source};
-use crate::{ghosts, intents, operator, removals, scale_down, scale_up, shutdown};
+use crate::{ghosts, intents, operator, removals, scale_down, scale_up, shutdown, tasks};
 
 /// Without the journal of before, nothing is launched for this long: what an earlier run launched has
 /// shown itself by then.
@@ -44,6 +44,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         removals::plan_removals(&fleet, &mut plan);
     }
     ghosts::plan_ghosts(&fleet, &mut plan);
+    tasks::plan_tasks(&fleet, &mut plan);
     plan
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::hold::Hold;
-use crate::ids::{ClientToken, InstanceId, IntentId, QueueName, ResourceName, Time, WorkerId};
+use crate::ids::{ClientToken, InstanceId, IntentId, QueueName, ResourceName, TaskId, Time, WorkerId};
 use crate::policy::Offering;
 use crate::snapshot::Source;
+use crate::task::{Seen, TaskStep};
 
 /// What to do now, why not more, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +67,16 @@ pub enum Action {
     Unregister {
         /// Which.
         worker: WorkerId,
+    },
+    /// Take a step with a task.
+    Task {
+        /// Which.
+        task: TaskId,
+        /// What the step rests on: nothing is done if the task has changed.
+        seen: Seen,
+        /// What.
+        #[serde(flatten)]
+        step: TaskStep,
     },
 }
 

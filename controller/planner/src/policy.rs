@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{FleetId, InstanceType, QueueName, ResourceName};
+use crate::task::Requeue;
 
 /// The whole policy of one autoscaler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub struct Policy {
     /// The run is about to end, and this is to become of the fleet. Nothing is launched any more.
     #[serde(default)]
     pub shutdown: Option<ShutdownAction>,
+    /// What becomes of tasks that lost their machine (`requeue_interrupted_tasks`, `reset_requeued_tasks`).
+    #[serde(default)]
+    pub requeue: Requeue,
 }
 
 /// What becomes of the fleet when its autoscaler ends (`shutdown_action`).

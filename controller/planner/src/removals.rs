@@ -165,13 +165,13 @@ fn lost<'a>(
     if !evidence.is_free_since(fleet, member, until, plan) {
         return None;
     }
-    match snapshot.limbo.get(&instance.queue) {
-        Some(tasks) if *tasks > 0 => {
+    match snapshot.limbo_of(&instance.queue) {
+        0 => Some(TerminateReason::Lost),
+        tasks => {
             let queue = instance.queue.clone();
-            plan.holds.push(Hold::Limbo { instance: id.clone(), queue, tasks: *tasks });
+            plan.holds.push(Hold::Limbo { instance: id.clone(), queue, tasks });
             None
         }
-        Some(_) | None => Some(TerminateReason::Lost),
     }
 }
 

@@ -1,9 +1,15 @@
 //! What an instance is to the plan: its state, read with the clock, the mode and the last order.
 
+use std::time::Duration;
+
 use crate::ids::Time;
 use crate::plan::OrderKind;
 use crate::policy::{Policy, SidecarMode};
 use crate::snapshot::{Answer, Instance, Signal, Snapshot, State};
+
+/// AWS takes an instance back within moments of the time that it names. One that still runs this much later
+/// is treated as any other; its sidecar has powered it off by then, if it can.
+pub(crate) const TAKEN_WITHIN: Duration = Duration::from_secs(300);
 
 /// What an instance is to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,9 @@ impl Role {
     /// The role of an instance in this pass.
     pub(crate) fn of(policy: &Policy, snapshot: &Snapshot, instance: &Instance) -> Self {
         let reachable = policy.sidecar == SidecarMode::Required && instance.signal == Signal::Sidecar;
+        if is_noticed(snapshot, instance) {
+            return Self::Leaving;
+        }
         match &instance.state {
             State::Requested | State::Pending | State::Booting { .. } => {
                 let deadline = deadline(policy, snapshot, instance);
@@ -66,6 +75,22 @@ impl Role {
             State::Lost { .. } => Self::Lost,
         }
     }
+}
+
+/// AWS is about to take it back, and it would otherwise be relied on: it takes no more tasks, and there is
+/// nothing to tell it.
+fn is_noticed(snapshot: &Snapshot, instance: &Instance) -> bool {
+    let serves = match instance.state {
+        State::Requested
+        | State::Pending
+        | State::Booting { .. }
+        | State::Idle
+        | State::Busy { .. }
+        | State::Draining
+        | State::Drained => true,
+        State::Retiring | State::Retired | State::Terminating | State::Gone | State::Lost { .. } => false,
+    };
+    serves && instance.word.notice.is_some_and(|notice| snapshot.now < notice.ends_at.after(TAKEN_WITHIN))
 }
 
 /// The instant by which an instance on its way is to be ready: its limit counts from the launch, or,

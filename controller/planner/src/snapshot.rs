@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,10 @@ use crate::ids::{
 };
 use crate::plan::{Order, OrderKind};
 use crate::policy::Offering;
+use crate::task::{Loss, TaskRef, TaskStatus, Touch, Word};
+
+/// A task that has left its queue for this long and started nowhere is in limbo: a start takes about a second.
+pub const LIMBO_AFTER: Duration = Duration::from_secs(60);
 
 /// Everything a decision rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,21 @@ pub struct Snapshot {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// Tasks that are `in_progress`, with the worker that last reported them.
     pub running: Vec<TaskRef>,
+    /// Tasks that are `queued` and on no queue's list, by a read of the queues that began after theirs.
+    #[serde(default)]
+    pub unplaced: Vec<TaskRef>,
+    /// Tasks with our tag that are neither.
+    #[serde(default)]
+    pub marked: Vec<TaskRef>,
+    /// When tasks that we touched may be touched again.
+    #[serde(default)]
+    pub touched: BTreeMap<TaskId, Touch>,
+    /// By how many milliseconds the server's clock is ahead of ours, if that is known.
+    #[serde(default)]
+    pub server_ahead_ms: Option<i64>,
+    /// ClearML's workers that are not ours.
+    #[serde(default)]
+    pub others: BTreeMap<WorkerId, OtherWorker>,
     /// Launches that are not settled yet.
     pub intents: BTreeMap<IntentId, Intent>,
     /// Offerings that EC2 refused lately: until when to leave them alone, and EC2's reason.
@@ -49,10 +69,9 @@ pub struct Snapshot {
     pub launches: Vec<(Time, u32)>,
     /// Instances that EC2, asked by id, calls terminated or does not know.
     pub proven_gone: BTreeSet<InstanceId>,
-    /// Tasks in limbo that nothing explains, by the queue that they were popped from: their status says
-    /// `queued`, yet no queue's list has shown them for 60 s. An instance of that queue may hold one.
+    /// The same with all that is known of their end.
     #[serde(default)]
-    pub limbo: BTreeMap<QueueName, u32>,
+    pub losses: BTreeMap<InstanceId, Loss>,
     /// What the operator has asked for and not taken back.
     #[serde(default)]
     pub operator: Operator,
@@ -84,7 +103,7 @@ pub enum Source {
     Queues,
     /// `workers.get_all`.
     Workers,
-    /// `tasks.get_all` of what is in progress; read on demand only.
+    /// `tasks.get_all` of what is in progress, has left its queue, or carries our tag.
     Tasks,
     /// `DescribeInstances` by our tag.
     Cloud,
@@ -135,6 +154,9 @@ pub struct Instance {
     pub finishing: bool,
     /// The last order sent to its sidecar, when, and what came of it.
     pub last_order: Option<(Order, Time, Answer)>,
+    /// What its sidecar said last of the tasks there.
+    #[serde(default)]
+    pub word: Word,
 }
 
 /// What came of an order.
@@ -223,13 +245,13 @@ pub struct Worker {
     pub task: Option<TaskId>,
 }
 
-/// A task in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskRef {
-    /// Which.
-    pub task: TaskId,
-    /// The worker that last reported it. Survives until a reset: it may be an older one.
-    pub last_worker: Option<WorkerId>,
+/// A worker that is none of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherWorker {
+    /// The queues that it serves.
+    pub queues: BTreeSet<QueueName>,
+    /// The task that it reported last.
+    pub task: Option<TaskId>,
 }
 
 /// A launch that was written down and is not settled.
@@ -306,7 +328,28 @@ impl State {
     }
 }
 
+impl Snapshot {
+    /// Tasks of this queue in limbo for 60 s that no session holds: an instance of that queue may have popped one.
+    /// A task of which the server no longer knows the queue may be of any.
+    pub fn limbo_of(&self, queue: &QueueName) -> u32 {
+        let lasting = |task: &&TaskRef| {
+            let of_queue = task.queue.as_ref().is_none_or(|of| of == queue);
+            let long = task.out_since.is_some_and(|out| self.now.since(out) >= LIMBO_AFTER);
+            of_queue && long && task.status == TaskStatus::Queued
+        };
+        let held = |task: &TaskRef| self.instances.values().any(|instance| instance.holds(&task.task));
+        let count = self.unplaced.iter().filter(lasting).filter(|task| !held(task)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
 impl Instance {
+    /// Whether a gate of it holds the task, by its sidecar's last word.
+    pub fn holds(&self, task: &TaskId) -> bool {
+        self.word.held.contains(task)
+            || matches!(&self.state, State::Busy { task: Some(held) } if held == task)
+    }
+
     /// Its type.
     pub fn instance_type(&self) -> &InstanceType {
         &self.offering.instance_type

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::hold::{Awaits, Hold};
-use crate::ids::Time;
+use crate::hold::{Awaits, Hold, TaskHold, Trouble};
+use crate::ids::{InstanceId, TaskId, Time};
 use crate::plan::{OrderKind, TerminateReason};
 use crate::policy::ShutdownAction;
 use crate::snapshot::Source;
+use crate::task::{PutBack, TaskStep};
 
 impl Hold {
     /// The hold as one line, its instants told relative to `now`.
@@ -137,6 +138,22 @@ impl Hold {
                 "resource {resource}: {} more than the maximum, to go when idle",
                 count(*excess, "instance")
             ),
+            Self::Task { task, trouble, why } => {
+                format!("task {task} {}: left alone: {}", trouble_in_words(trouble), why_in_words(why, now))
+            }
+            Self::TaskTwice { task, instances } => {
+                let names: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
+                format!(
+                    "task {task} is held by {} at once: one run of it must be stopped by hand",
+                    names.join(" and ")
+                )
+            }
+            Self::TasksNextPass { count: more } => {
+                format!("{} more to be taken care of with the next pass", count(*more, "task"))
+            }
+            Self::Noticed { instance, until } => {
+                format!("{instance}: AWS takes it back {}: it takes no more tasks", when(*until, now))
+            }
         }
     }
 }
@@ -152,6 +169,67 @@ impl Awaits {
                 "it powers itself off when it is idle, and there is no way in to tell it".to_owned()
             }
         }
+    }
+}
+
+impl TaskStep {
+    /// What is done with which task.
+    pub fn describe(&self, task: &TaskId) -> String {
+        match self {
+            Self::Note { cause, instance, aborting: _ } => {
+                format!("mark task {task} as interrupted on {instance} ({cause})")
+            }
+            Self::Abort => format!("ask task {task} to stop: its abort callback runs"),
+            Self::Stop { cause, instance, as_asked: false } => {
+                format!("stop task {task}: {}", cause.in_words(instance))
+            }
+            Self::Stop { cause, instance, as_asked: true } => {
+                format!("stop task {task} as its user asked: {}", cause.in_words(instance))
+            }
+            Self::Claim { attempt, .. } => format!("count attempt {attempt} of task {task}"),
+            Self::Reset => format!("reset task {task}"),
+            Self::Enqueue { queue, why: PutBack::Limbo } => {
+                format!("put task {task} back into queue {queue}, first: it left it and started nowhere")
+            }
+            Self::Enqueue { queue, why: PutBack::Interrupted(cause) } => {
+                format!("put task {task} back into queue {queue}, first: it was interrupted ({cause})")
+            }
+            Self::Release { attempts } => {
+                format!("take the mark off task {task}, put back {attempts} times so far")
+            }
+        }
+    }
+}
+
+fn trouble_in_words(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Limbo(queue) => format!("left queue {queue} and started nowhere"),
+        Trouble::Gone(instance) => format!("is in progress on {instance}, which is gone"),
+        Trouble::Stranded(instance) => format!("is in progress on {instance}, which does not run it"),
+        Trouble::Noticed(instance) => format!("is in progress on {instance}, which AWS takes back"),
+        Trouble::Interrupted(cause) => format!("was interrupted ({cause})"),
+    }
+}
+
+fn why_in_words(why: &TaskHold, now: Time) -> String {
+    match why {
+        TaskHold::Until(until) => format!("looked at again {}", when(*until, now)),
+        TaskHold::FreshLook => "a fresh look is under way".to_owned(),
+        TaskHold::Paused(until) => format!("tried again {}", when(*until, now)),
+        TaskHold::HeldBy(instance) => format!("{instance} holds it"),
+        TaskHold::ListedOn(worker) => format!("worker {worker} reports it"),
+        TaskHold::MayBeOn(instance) => format!("{instance} may have it, and can't be asked"),
+        TaskHold::OtherWorkers(worker) => {
+            format!("worker {worker}, which is not ours, serves the queue and may have it")
+        }
+        TaskHold::ChangedSince => "its status changed after the loss: it may run elsewhere".to_owned(),
+        TaskHold::Alive => "it gives signs of life, and this run has never seen its machine".to_owned(),
+        TaskHold::ClockUnknown => "how the server's clock stands to ours is not known".to_owned(),
+        TaskHold::QueueUnknown => "its queue is not on the server's list, or not in the budget".to_owned(),
+        TaskHold::NotGoneYet(instance) => format!("{instance} must be proven gone first"),
+        TaskHold::RunsOn(until) => format!("it goes on until the machine goes, {}", when(*until, now)),
+        TaskHold::Twice => "two instances hold it".to_owned(),
+        TaskHold::LeaseLost => "another autoscaler holds the worker prefix".to_owned(),
     }
 }
 

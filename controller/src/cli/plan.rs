@@ -69,5 +69,6 @@ fn action_words(action: &Action) -> String {
             format!("terminate {} ({reason:?})", ids.join(", "))
         }
         Action::Unregister { worker } => format!("remove worker {worker} from ClearML: its machine has gone"),
+        Action::Task { task, seen: _, step } => step.describe(task),
     }
 }

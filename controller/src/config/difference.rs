@@ -24,12 +24,14 @@ fn default_of(key: &str) -> Option<Value> {
         "imds_hop_limit" => json!(2),
         "max_launches_per_minute" => json!(600),
         "shutdown_action" => json!("none"),
+        "requeue_interrupted_tasks" => json!("spot"),
         "cloud_provider" => json!("AWS"),
         "use_credentials_chain"
         | "use_iam_instance_profile"
         | "is_spot"
         | "cpu_only"
-        | "enable_monitoring" => {
+        | "enable_monitoring"
+        | "reset_requeued_tasks" => {
             json!(false)
         }
         _ => return None,

@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use planner::{InstanceType, Market, Placement, Pool, ResourceName, ShutdownAction};
+use planner::{InstanceType, Market, Placement, Pool, Requeue, ResourceName, ShutdownAction};
 use secrecy::SecretString;
 
 pub use difference::{Change, Sealed, Shown};
@@ -83,6 +83,8 @@ pub struct Config {
     pub sidecar: SidecarSetting,
     /// `shutdown_action`.
     pub shutdown: ShutdownAction,
+    /// `requeue_interrupted_tasks` and `reset_requeued_tasks`.
+    pub requeue: Requeue,
     /// The journal's directory, absolute.
     pub state_dir: PathBuf,
     /// Where `sidecar-x86_64` and `sidecar-aarch64` lie. `None`: beside the controller's executable.

@@ -40,6 +40,7 @@ impl Config {
             order_patience: ORDER_PATIENCE,
             launches_per_minute: self.launches_per_minute,
             shutdown: None,
+            requeue: self.requeue,
         }
     }
 

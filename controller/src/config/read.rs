@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use planner::ShutdownAction;
+use planner::{Requeue, RequeueWhen, ShutdownAction};
 use secrecy::SecretString;
 
 use super::faults::{Faults, Findings};
@@ -31,7 +31,7 @@ mod default {
 }
 
 /// Keys that the schema has and this version does not implement.
-const NOT_YET: [&str; 9] = [
+const NOT_YET: [&str; 8] = [
     "max_hourly_cost",
     "max_daily_cost",
     "max_monthly_cost",
@@ -39,7 +39,6 @@ const NOT_YET: [&str; 9] = [
     "spot_blackout_min",
     "docker_mode",
     "skip_bashrc",
-    "requeue_interrupted_tasks",
     "idle_policy",
 ];
 
@@ -121,6 +120,7 @@ fn document(
         },
         sidecar: sidecar(&hyper),
         shutdown: shutdown(&hyper),
+        requeue: requeue(&hyper),
         state_dir: places::state_dir(&hyper, file, &prefix, env),
         sidecar_dir: places::directory(&hyper, "sidecar_dir", file, env),
         prices_file: places::directory(&hyper, "prices_file", file, env),
@@ -192,6 +192,16 @@ fn shutdown(hyper: &Section<'_>) -> ShutdownAction {
         text.parse::<ShutdownAction>().map(|_| ()).map_err(|error| error.to_string())
     });
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn requeue(hyper: &Section<'_>) -> Requeue {
+    let text = hyper.checked_text("requeue_interrupted_tasks", |text| {
+        text.parse::<RequeueWhen>().map(|_| ()).map_err(|error| error.to_string())
+    });
+    Requeue {
+        when: text.and_then(|text| text.parse().ok()).unwrap_or_default(),
+        reset: hyper.flag("reset_requeued_tasks"),
+    }
 }
 
 fn extra_conf(configurations: &Section<'_>) -> String {

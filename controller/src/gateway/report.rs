@@ -1,14 +1,18 @@
 //! From a sidecar's words to the loop's: agents taken together, durations counted back to instants.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use engine::ports::{Gate, Session, Standing};
-use planner::{Answer, Order, OrderKind, TaskId, Time};
+use planner::{Answer, Notice, Order, OrderKind, TaskId, Time, Word};
 use proto::v1;
 
 /// An instant that is reckoned from a duration wavers by the network's delay: less than this is no news.
 const WAVER: Duration = Duration::from_secs(2);
+/// The same of AWS's time, which is told to the second.
+const NOTICE_WAVER: Duration = Duration::from_secs(5);
 const MAX_AGENTS: usize = 64;
+const MAX_TASKS: usize = 1024;
 const MAX_NAME: usize = 256;
 
 /// A report that no sidecar of ours sends.
@@ -30,6 +34,7 @@ pub(super) fn session(report: &v1::Report, now: Time) -> Result<Session, Malform
         standing: standing(report.standing())?,
         standing_since: now,
         last_answer: None,
+        word: word(report, None, now)?,
     })
 }
 
@@ -68,6 +73,11 @@ pub(super) fn update(session: &mut Session, report: &v1::Report, now: Time) -> R
         session.standing_since = now;
         news = true;
     }
+    let word = word(report, Some(&session.word), now)?;
+    // That nothing has changed is said with every heartbeat.
+    news |= Word { settled_at: session.word.settled_at, ..word.clone() } != session.word;
+    news |= word.settled_at.is_some() != session.word.settled_at.is_some();
+    session.word = word;
     Ok(news)
 }
 
@@ -179,6 +189,48 @@ fn merge(agents: &[v1::Agent]) -> Result<(Merged, &str, Duration), Malformed> {
     Ok((merged, task, Duration::from_millis(for_ms)))
 }
 
+/// What the report says of the tasks there.
+fn word(report: &v1::Report, before: Option<&Word>, now: Time) -> Result<Word, Malformed> {
+    let mut held = BTreeSet::new();
+    let mut settled = true;
+    for agent in &report.agents {
+        settled &= !agent.ungated;
+        match agent.gate() {
+            v1::GateState::Idle | v1::GateState::Absent => {}
+            v1::GateState::Busy => match task(name(&agent.task_id)?) {
+                Some(task) => drop(held.insert(task)),
+                None => settled = false,
+            },
+            v1::GateState::Polling | v1::GateState::Unknown | v1::GateState::Unspecified => settled = false,
+        }
+    }
+    let at_work = match &report.at_work {
+        None => None,
+        Some(seen) if seen.task_ids.len() > MAX_TASKS => return Err(Malformed("too many tasks")),
+        Some(seen) => {
+            Some(seen.task_ids.iter().map(|id| name(id).map(TaskId::from)).collect::<Result<_, _>>()?)
+        }
+    };
+    Ok(Word {
+        held,
+        settled_at: if settled { Some(now) } else { before.and_then(|before| before.settled_at) },
+        at_work,
+        notice: report.notice.as_ref().map(|notice| of_notice(notice, before.and_then(|it| it.notice), now)),
+    })
+}
+
+/// The end is reckoned from a duration: it wavers by the network's delay, and the earliest reckoning is right.
+fn of_notice(notice: &v1::Notice, before: Option<Notice>, now: Time) -> Notice {
+    let ends_at = now.after(Duration::from_millis(notice.ends_in_ms));
+    let known = before
+        .filter(|before| before.ends_at.since(ends_at).max(ends_at.since(before.ends_at)) < NOTICE_WAVER);
+    Notice {
+        seen_at: before.map_or(now, |before| before.seen_at),
+        ends_at: known.map_or(ends_at, |known| known.ends_at),
+        killed: notice.killed,
+    }
+}
+
 fn alive(agents: &[v1::Agent]) -> bool {
     agents.iter().all(|agent| agent.alive || agent.gate() == v1::GateState::Absent)
 }
@@ -276,6 +328,33 @@ mod tests {
         let dead = v1::Agent { alive: false, ..agent(v1::GateState::Idle, 0, "") };
         assert!(update(&mut seen, &report(vec![dead]), Time(1)).unwrap());
         assert!(!seen.alive);
+    }
+
+    #[test]
+    fn every_task_that_a_gate_holds_is_known_and_a_gate_in_doubt_settles_nothing() {
+        let two = report(vec![agent(v1::GateState::Busy, 7, "t1"), agent(v1::GateState::Busy, 9, "t2")]);
+        let mut seen = session(&two, Time(10)).unwrap();
+        assert_eq!(seen.word.held, ["t1".into(), "t2".into()].into());
+        assert_eq!(seen.word.settled_at, Some(Time(10)));
+        let doubt = report(vec![agent(v1::GateState::Idle, 7, ""), agent(v1::GateState::Polling, 9, "")]);
+        update(&mut seen, &doubt, Time(20)).unwrap();
+        assert_eq!((seen.word.held.len(), seen.word.settled_at), (0, Some(Time(10))));
+        let ungated = v1::Agent { ungated: true, ..agent(v1::GateState::Idle, 9, "") };
+        assert_eq!(session(&report(vec![ungated]), Time(1)).unwrap().word.settled_at, None);
+    }
+
+    #[test]
+    fn a_notice_is_news_once_and_its_end_does_not_waver() {
+        let mut seen = session(&report(vec![agent(v1::GateState::Idle, 0, "")]), Time(1_000)).unwrap();
+        let notice = |ends_in_ms, killed, idle| v1::Report {
+            notice: Some(v1::Notice { ends_in_ms, killed }),
+            ..report(vec![agent(v1::GateState::Idle, idle, "")])
+        };
+        assert!(update(&mut seen, &notice(120_000, false, 1_000), Time(2_000)).unwrap());
+        assert!(!update(&mut seen, &notice(115_400, false, 6_000), Time(7_000)).unwrap());
+        let expected = Notice { seen_at: Time(2_000), ends_at: Time(122_000), killed: false };
+        assert_eq!(seen.word.notice, Some(expected));
+        assert!(update(&mut seen, &notice(25_000, true, 96_000), Time(97_000)).unwrap());
     }
 
     #[test]

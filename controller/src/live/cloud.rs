@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ec2::{InstanceState, LaunchSpec, Meaning};
-use engine::ports::{Cloud, CloudError, CloudInstance, CloudState, Launch, Prepared};
+use engine::ports::{Cloud, CloudError, CloudInstance, CloudState, Gone, Launch, Prepared};
 use planner::{FleetId, InstanceId, InstanceType, Market, Offering, Placement, Policy, Time};
 use rand::Rng as _;
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ const KEEP: &str = "clearml-autoscaler:keep";
 const PLACEMENT: &str = "clearml-autoscaler:placement";
 const TASK: &str = "clearml-autoscaler:task";
 const NAME: &str = "Name";
+/// `Server.SpotInstanceTermination`, `Server.SpotInstanceShutdown`: AWS took it back.
+const SPOT_REASON: &str = "Server.SpotInstance";
 
 /// What an instance of a launch runs first, given the secret that its instances share.
 pub type UserData = Box<dyn Fn(&Resource, &Launch, &[u8]) -> Result<String, String> + Send + Sync>;
@@ -166,7 +168,7 @@ impl Cloud for LiveCloud {
         Ok(found.into_iter().filter_map(of_ours).collect())
     }
 
-    async fn gone(&self, ids: &BTreeSet<InstanceId>) -> Result<BTreeSet<InstanceId>, CloudError> {
+    async fn gone(&self, ids: &BTreeSet<InstanceId>) -> Result<BTreeMap<InstanceId, Gone>, CloudError> {
         let asked = ids.iter().map(|id| id.0.clone()).collect();
         let client = self.client.clone();
         let described = apart(async move { client.describe_ids(&asked).await }).await?;
@@ -177,7 +179,16 @@ impl Cloud for LiveCloud {
             | InstanceState::ShuttingDown
             | InstanceState::Stopping => false,
         });
-        Ok(ended.map(|instance| instance.id).chain(described.missing).map(InstanceId).collect())
+        let known = ended.map(|instance| {
+            let reason = instance.state_reason.as_ref().map_or("", |reason| reason.code.as_str());
+            let gone = Gone {
+                ours: instance.tags.get(FLEET).is_some_and(|fleet| fleet == self.fleet.as_str()),
+                by_spot: reason.starts_with(SPOT_REASON),
+            };
+            (InstanceId(instance.id), gone)
+        });
+        let missing = described.missing.into_iter().map(|id| (InstanceId(id), Gone::default()));
+        Ok(known.chain(missing).collect())
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Prepared, CloudError> {

@@ -4,6 +4,7 @@ mod clearml;
 mod clock;
 mod cloud;
 mod images;
+mod tasks;
 
 pub use self::clearml::LiveClearMl;
 pub use clock::LiveClock;

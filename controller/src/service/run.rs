@@ -113,7 +113,7 @@ impl Service {
         let cloud = LiveCloud::new(ec2.clone(), fleet.clone(), task.clone(), views.recipe);
         cloud.settle(IMAGE_PATIENCE).await;
         let ports = Ports {
-            clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone())),
+            clearml: Arc::new(LiveClearMl::new(clearml.clone(), config.prefix.clone(), clock)),
             cloud: Arc::new(cloud),
             sessions,
             journal: Arc::clone(&store),
@@ -284,7 +284,7 @@ pub async fn plan_once(input: Input) -> anyhow::Result<Arc<Published>> {
         user_data: Box::new(|_, _, _| Err("a plan launches nothing".to_owned())),
     }));
     let ports = Ports {
-        clearml: Arc::new(LiveClearMl::new(clearml, config.prefix.clone())),
+        clearml: Arc::new(LiveClearMl::new(clearml, config.prefix.clone(), clock)),
         cloud: Arc::new(LiveCloud::new(ec2, fleet, None, recipe)),
         sessions: Arc::new(SessionTable::new(move || clock.now())),
         journal: Arc::new(Store::in_memory(clock.now())),

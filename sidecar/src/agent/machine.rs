@@ -16,6 +16,11 @@ pub const RETIRED_GRACE: Duration = Duration::from_secs(60);
 /// How much longer than the idle limit a machine waits for a silent controller.
 pub const SILENT_GRACE: Duration = Duration::from_secs(60);
 
+/// So long before AWS takes the machine, what still runs there is killed, so that its last word can be written.
+pub const KILL_BEFORE: Duration = Duration::from_secs(25);
+/// A machine that AWS has not taken by then ends itself.
+pub const TAKEN_GRACE: Duration = Duration::from_secs(60);
+
 /// A renewal that is due so soon is done with whatever else is.
 const RENEWAL_SLACK: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -54,7 +59,16 @@ pub struct Machine {
     agent_ended_at: Option<Duration>,
     silent_end: bool,
     next_power_off: Duration,
+    notice: Option<Noticed>,
     shown: Option<Shown>,
+}
+
+/// AWS's notice, and what was done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Noticed {
+    ends_at: Duration,
+    killing: bool,
+    killed: bool,
 }
 
 /// Why the gates are being closed.
@@ -80,6 +94,7 @@ struct Shown {
     agents: Vec<Agent>,
     standing: Standing,
     number: (u64, u64),
+    notice: Option<Noticed>,
 }
 
 impl Machine {
@@ -104,6 +119,7 @@ impl Machine {
             agent_ended_at: None,
             silent_end: false,
             next_power_off: now,
+            notice: None,
             shown: None,
         }
     }
@@ -146,6 +162,17 @@ impl Machine {
                 self.saved.disarmed = true;
                 effects.push(Effect::Save(self.saved.clone()));
             }
+            Event::Notice(ends_at) => {
+                let before = self.notice;
+                let (killing, killed) = before.map_or((false, false), |it| (it.killing, it.killed));
+                self.notice = Some(Noticed { ends_at, killing, killed });
+                effects.push(Effect::Shut);
+            }
+            Event::Killed => {
+                if let Some(notice) = &mut self.notice {
+                    notice.killed = true;
+                }
+            }
         }
         self.settle(now, &mut effects);
         effects
@@ -168,7 +195,8 @@ impl Machine {
         let finished = self.has_finished().then_some(self.next_own_close);
         let polls =
             self.polls_seen.iter().flatten().map(|seen| *seen + POLL_SHOWS_AFTER).filter(|at| *at > now);
-        [heartbeat, renewal, end, own_close, finished]
+        let kill = self.kill_at();
+        [heartbeat, renewal, end, own_close, finished, kill]
             .into_iter()
             .flatten()
             .chain(polls)
@@ -190,6 +218,7 @@ impl Machine {
             standing: self.saved.standing,
             epoch: self.saved.epoch,
             generation: self.saved.generation,
+            notice: self.notice.map(|notice| (notice.ends_at.saturating_sub(now), notice.killed)),
         }
     }
 
@@ -287,6 +316,12 @@ impl Machine {
             self.next_renewal = now + RENEWAL;
             fx.push(Effect::RenewLeases { until: now + LEASE });
         }
+        if self.kill_at().is_some_and(|at| at <= now)
+            && let Some(notice) = &mut self.notice
+        {
+            notice.killing = true;
+            fx.push(Effect::Kill);
+        }
         if let Some((at, reason)) = self.end_at()
             && now >= at.max(self.next_power_off)
         {
@@ -303,6 +338,7 @@ impl Machine {
             agents: self.shown_agents(now),
             standing: self.saved.standing,
             number: (self.saved.epoch, self.saved.generation),
+            notice: self.notice,
         };
         for agent in &mut shown.agents {
             // An idle clock that was set right is news for a heartbeat.
@@ -351,7 +387,7 @@ impl Machine {
     }
 
     fn may_renew(&self, now: Duration) -> bool {
-        let ending = self.silent_end || self.boot_failed_at.is_some();
+        let ending = self.silent_end || self.boot_failed_at.is_some() || self.notice.is_some();
         self.saved.standing == Standing::Open
             && self.retiring.is_none()
             && !ending
@@ -359,6 +395,16 @@ impl Machine {
                 Link::Attached { .. } => true,
                 Link::Detached { since } => self.holds_a_task() || now < since + self.silent_limit(),
             }
+    }
+
+    /// When what still runs here is killed. An idle machine has nothing to be killed.
+    fn kill_at(&self) -> Option<Duration> {
+        let notice = self.notice.filter(|notice| !notice.killing)?;
+        let works = |agent: &Agent| match agent.reading {
+            Reading::Busy { .. } | Reading::Unknown { .. } | Reading::Polling { .. } => true,
+            Reading::Absent | Reading::Idle { .. } => false,
+        };
+        self.agents.iter().any(works).then(|| notice.ends_at.saturating_sub(KILL_BEFORE))
     }
 
     fn holds_a_task(&self) -> bool {
@@ -385,7 +431,8 @@ impl Machine {
         let failed = self.boot_failed_at.filter(|_| !may_hold);
         let failed = failed.map(|at| (at + BOOT_FAILED_GRACE, PowerOff::BootFailed));
         let ended = self.agent_ended_at.map(|at| (at + AGENT_ENDED_GRACE, PowerOff::AgentEnded));
-        [retired, failed, ended].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let taken = self.notice.map(|notice| (notice.ends_at + TAKEN_GRACE, PowerOff::Interrupted));
+        [retired, failed, ended, taken].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// When the machine may end itself under a silent controller; never while a task is held.

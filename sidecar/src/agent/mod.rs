@@ -7,7 +7,7 @@ mod machine;
 mod orders;
 mod types;
 
-pub use machine::{LEASE, Machine, RENEWAL, RETIRED_GRACE, SILENT_GRACE};
+pub use machine::{KILL_BEFORE, LEASE, Machine, RENEWAL, RETIRED_GRACE, SILENT_GRACE, TAKEN_GRACE};
 pub use types::{
     Agent, AgentReport, Answer, Boot, Effect, Event, Order, OrderKind, Outcome, PowerOff, Reading, Report,
     Saved, Standing,

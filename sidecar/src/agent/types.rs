@@ -115,6 +115,10 @@ pub enum Event {
     Saved(bool),
     /// [`Effect::Disarm`] succeeded.
     Disarmed,
+    /// AWS takes the machine then, on CLOCK_BOOTTIME.
+    Notice(Duration),
+    /// [`Effect::Kill`] was carried out.
+    Killed,
 }
 
 /// What is to be done.
@@ -140,6 +144,10 @@ pub enum Effect {
     Disarm,
     /// End the machine. Said again until it has ended.
     PowerOff(PowerOff),
+    /// Take every lease away at once. A poll in flight may still bring a task.
+    Shut,
+    /// Freeze the agents and kill what they run. Answered by `Killed`.
+    Kill,
 }
 
 /// Why the sidecar ends its machine.
@@ -153,6 +161,8 @@ pub enum PowerOff {
     BootFailed,
     /// The controller was silent past the idle limit.
     Silent,
+    /// AWS had said that it takes the machine back, and did not.
+    Interrupted,
 }
 
 impl std::fmt::Display for PowerOff {
@@ -162,6 +172,7 @@ impl std::fmt::Display for PowerOff {
             PowerOff::AgentEnded => "the agent's process ended",
             PowerOff::BootFailed => "the boot script failed",
             PowerOff::Silent => "idle, and the controller silent",
+            PowerOff::Interrupted => "AWS was to take it back by now",
         })
     }
 }
@@ -261,6 +272,8 @@ pub struct Report {
     pub epoch: u64,
     /// Of the newest order.
     pub generation: u64,
+    /// How long until AWS takes the machine, and whether what ran there was killed.
+    pub notice: Option<(Duration, bool)>,
 }
 
 /// One agent in a report.

@@ -38,6 +38,8 @@ pub enum ImdsError {
 pub struct Imds {
     authority: String,
     prefix: String,
+    /// Asked for once, and again when it is refused.
+    token: Option<String>,
 }
 
 impl Imds {
@@ -63,7 +65,7 @@ impl Imds {
         let authority = if port { authority.to_owned() } else { format!("{authority}:80") };
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        Ok(Self { authority, prefix })
+        Ok(Self { authority, prefix, token: None })
     }
 
     /// This instance's id.
@@ -82,8 +84,54 @@ impl Imds {
             .await
     }
 
+    /// `spot` or `on-demand`.
+    ///
+    /// # Errors
+    /// The service cannot be asked, or refuses.
+    pub async fn life_cycle(&mut self) -> Result<String, ImdsError> {
+        self.read("/latest/meta-data/instance-life-cycle").await
+    }
+
+    /// When AWS takes this spot instance back, as it says so.
+    ///
+    /// # Errors
+    /// `Status(404)` as long as it does not; the service cannot be asked, or refuses.
+    pub async fn spot_action(&mut self) -> Result<String, ImdsError> {
+        self.read("/latest/meta-data/spot/instance-action").await
+    }
+
+    /// AWS's hint that it may take this spot instance back.
+    ///
+    /// # Errors
+    /// As [`Imds::spot_action`].
+    pub async fn rebalance(&mut self) -> Result<String, ImdsError> {
+        self.read("/latest/meta-data/events/recommendations/rebalance").await
+    }
+
+    /// A text of any kind, with a token that is kept.
+    async fn read(&mut self, path: &str) -> Result<String, ImdsError> {
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => {
+                let ttl = "X-aws-ec2-metadata-token-ttl-seconds: 21600\r\nContent-Length: 0\r\n";
+                let token = self.ask("PUT", "/latest/api/token", ttl).await?;
+                self.token.insert(token).clone()
+            }
+        };
+        let headers = format!("X-aws-ec2-metadata-token: {token}\r\n");
+        let answer = parse_text(&self.exchange("GET", path, &headers).await?);
+        if matches!(answer, Err(ImdsError::Status(401))) {
+            self.token = None;
+        }
+        answer
+    }
+
     async fn ask(&self, method: &str, path: &str, headers: &str) -> Result<String, ImdsError> {
-        let Self { authority, prefix } = self;
+        parse(&self.exchange(method, path, headers).await?)
+    }
+
+    async fn exchange(&self, method: &str, path: &str, headers: &str) -> Result<Vec<u8>, ImdsError> {
+        let Self { authority, prefix, token: _ } = self;
         let request = format!(
             "{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{headers}\r\n"
         );
@@ -94,22 +142,25 @@ impl Imds {
             stream.take(LARGEST_REPLY).read_to_end(&mut reply).await?;
             Ok::<_, ImdsError>(reply)
         };
-        parse(&timeout(LIMIT, exchange).await.map_err(|_| ImdsError::Late)??)
+        timeout(LIMIT, exchange).await.map_err(|_| ImdsError::Late)?
     }
 }
 
+/// One word, and never in chunks: what else comes is another service's.
 fn parse(reply: &[u8]) -> Result<String, ImdsError> {
+    let body = parse_text(reply)?;
+    let usable = !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_graphic());
+    if usable { Ok(body) } else { Err(ImdsError::Malformed) }
+}
+
+fn parse_text(reply: &[u8]) -> Result<String, ImdsError> {
     let reply = std::str::from_utf8(reply).map_err(|_| ImdsError::Malformed)?;
     let (head, body) = reply.split_once("\r\n\r\n").ok_or(ImdsError::Malformed)?;
     let status = head.split_ascii_whitespace().nth(1).and_then(|status| status.parse().ok());
     match status.ok_or(ImdsError::Malformed)? {
-        200 => {}
-        status => return Err(ImdsError::Status(status)),
+        200 => Ok(body.trim().to_owned()),
+        status => Err(ImdsError::Status(status)),
     }
-    let body = body.trim();
-    // One word, and never in chunks: what else comes is another service's.
-    let usable = !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_graphic());
-    if usable { Ok(body.to_owned()) } else { Err(ImdsError::Malformed) }
 }
 
 #[cfg(test)]

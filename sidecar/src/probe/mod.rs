@@ -2,6 +2,7 @@
 
 mod gpu;
 mod imds;
+mod work;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,15 @@ impl Proc {
             .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
             .filter_map(|name| self.stat(&name))
             .any(|stat| stat.parent == pid && !stat.is_dead())
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The parent of a process that is not a zombie.
+    fn living_parent(&self, pid: i32) -> Option<i32> {
+        self.stat(&pid.to_string()).filter(|stat| !stat.is_dead()).map(|stat| stat.parent)
     }
 
     fn stat(&self, pid: &str) -> Option<Stat> {

@@ -16,13 +16,13 @@ use controller::gateway::{
 use controller::journal::Store;
 use controller::live::LiveClock;
 use engine::ports::{
-    Admission, ClearMl, ClearMlError, Clock as _, Cloud, CloudError, CloudInstance, CloudState, Launch,
-    Prepared, Sessions as _,
+    Admission, ClearMl, ClearMlError, Clock as _, Cloud, CloudError, CloudInstance, CloudState, Gone, Launch,
+    Prepared, Sessions as _, TaskList, TaskScope, Workers,
 };
 use engine::{Engine, Intervals, Ports, Published, Start};
 use planner::{
-    InstanceId, IntentId, Market, Offering, Placement, Policy, Pool, QueueName, Resource, SidecarMode, State,
-    TaskId, TaskRef, Worker, WorkerId,
+    InstanceId, IntentId, Market, Offering, Placement, Policy, Pool, QueueName, Resource, Seen, SidecarMode,
+    State, TaskId, TaskStep, Worker, WorkerId,
 };
 use proto::v1;
 use rustix::time::{ClockId, clock_gettime};
@@ -162,6 +162,7 @@ async fn engine(
         order_patience: Duration::from_secs(15),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: planner::Requeue::default(),
     };
     let now = clock.now();
     let cloud = CloudInstance {
@@ -211,16 +212,20 @@ impl ClearMl for Constant {
         Ok(BTreeMap::from([(QUEUE.into(), Vec::new())]))
     }
 
-    async fn workers(&self) -> Result<BTreeMap<WorkerId, Worker>, ClearMlError> {
+    async fn workers(&self) -> Result<Workers, ClearMlError> {
         let workers = self.instances.iter().map(|(id, seen)| {
             let worker = WorkerId::of(PREFIX, &seen.resource, &seen.offering.instance_type, id);
             (worker, Worker { task: Some(TaskId(format!("task-of-{id}"))) })
         });
-        Ok(workers.collect())
+        Ok(Workers { ours: workers.collect(), ..Workers::default() })
     }
 
-    async fn running_tasks(&self) -> Result<Vec<TaskRef>, ClearMlError> {
-        Ok(Vec::new())
+    async fn tasks(&self, _scope: &TaskScope) -> Result<TaskList, ClearMlError> {
+        Ok(TaskList::default())
+    }
+
+    async fn step(&self, _task: &TaskId, _seen: &Seen, _step: &TaskStep) -> Result<(), ClearMlError> {
+        Err(ClearMlError::Refused("no task is touched here".to_owned()))
     }
 
     async fn unregister(&self, _worker: &WorkerId) -> Result<(), ClearMlError> {
@@ -233,8 +238,8 @@ impl Cloud for Constant {
         Ok(self.instances.clone())
     }
 
-    async fn gone(&self, _ids: &BTreeSet<InstanceId>) -> Result<BTreeSet<InstanceId>, CloudError> {
-        Ok(BTreeSet::new())
+    async fn gone(&self, _ids: &BTreeSet<InstanceId>) -> Result<BTreeMap<InstanceId, Gone>, CloudError> {
+        Ok(BTreeMap::new())
     }
 
     fn prepare(&self, _launch: &Launch) -> Result<Prepared, CloudError> {

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use engine::history::Event;
 use engine::ports::{
-    Admission, ClearMl, ClearMlError, Clock, Cloud, CloudError, CloudInstance, CloudState, Gate, Journal,
-    JournalError, Launch, Prepared, Session, Sessions, Standing,
+    Admission, ClearMl, ClearMlError, Clock, Cloud, CloudError, CloudInstance, CloudState, Gate, Gone,
+    Journal, JournalError, Launch, Prepared, Session, Sessions, Standing, TaskList, TaskScope, Workers,
 };
 use engine::{Engine, Intervals, Ports, Start};
 use planner::{
-    Answer, Boots, FleetId, InstanceId, Intent, IntentId, Market, Offering, Operator, Order, OrderKind,
-    Placement, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, TaskId, TaskRef, Time, Worker,
+    Answer, Boots, FleetId, InstanceId, Intent, IntentId, Market, NOT_RESPONSIVE, Offering, Operator, Order,
+    OrderKind, OtherWorker, Placement, Policy, Pool, QueueName, REASON, Requeue, Resource, ResourceName,
+    STOPPED_AS_ASKED, STOPPING, Seen, SidecarMode, TaskId, TaskRef, TaskStatus, TaskStep, Time, Word, Worker,
     WorkerId,
 };
 use tokio::sync::{Notify, watch};
@@ -30,7 +31,16 @@ use tokio::sync::{Notify, watch};
 pub struct State {
     pub queues: BTreeMap<QueueName, Vec<TaskId>>,
     pub workers: BTreeMap<WorkerId, Worker>,
-    pub running: Vec<TaskRef>,
+    pub others: BTreeMap<WorkerId, OtherWorker>,
+    pub tasks: Vec<TaskRef>,
+    /// Steps that went through, in their order.
+    pub steps: Vec<(TaskId, TaskStep)>,
+    /// Tasks whose steps are refused.
+    pub refused: BTreeSet<TaskId>,
+    /// Calls that were made to read tasks, and rows that they gave.
+    pub scopes: Vec<TaskScope>,
+    /// Instances that EC2 took back.
+    pub taken: BTreeSet<InstanceId>,
     pub clearml_down: bool,
     pub instances: BTreeMap<InstanceId, CloudInstance>,
     /// Launched by token: the same token gives the same instances.
@@ -93,7 +103,59 @@ impl World {
             standing: Standing::Open,
             standing_since: now,
             last_answer: None,
+            word: Word { settled_at: Some(now), at_work: Some(BTreeSet::new()), ..Word::default() },
         }
+    }
+
+    /// Lets time pass with a heartbeat of every connected sidecar.
+    pub async fn beat(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.report(|state, now| {
+                for session in state.sessions.values_mut().filter(|session| session.connected) {
+                    session.last_seen = now;
+                    session.word.settled_at = Some(now);
+                }
+            });
+            pass(1).await;
+        }
+    }
+
+    /// An agent pops the first task of a queue, and its gate holds it; the server is told that it runs.
+    pub fn run_first(&self, queue: &str, id: &str) -> TaskId {
+        let task = self.pop(queue);
+        self.report(|state, now| {
+            let worker = WorkerId(format!("dynamic:t4:g4dn.xlarge:{id}"));
+            let session = state.sessions.get_mut(&InstanceId::from(id)).unwrap();
+            session.gate = Gate::Busy(Some(task.clone()));
+            session.gate_since = now;
+            session.word.held.insert(task.clone());
+            let known = state.tasks.iter_mut().find(|known| known.task == task).unwrap();
+            known.status = TaskStatus::InProgress;
+            known.status_changed = Some(now);
+            known.last_worker = Some(worker);
+        });
+        task
+    }
+
+    /// The server pops the first task of a queue, and that is all.
+    pub fn pop(&self, queue: &str) -> TaskId {
+        self.state().queues.get_mut(&QueueName::from(queue)).unwrap().remove(0)
+    }
+
+    /// The machine dies at once, and its session breaks.
+    pub fn kill(&self, id: &str) {
+        self.report(|state, now| {
+            let id = InstanceId::from(id);
+            state.instances.get_mut(&id).unwrap().state = CloudState::Terminated;
+            let session = state.sessions.get_mut(&id).unwrap();
+            session.connected = false;
+            session.last_seen = now;
+        });
+    }
+
+    /// A task as the server has it.
+    pub fn task(&self, task: &TaskId) -> TaskRef {
+        self.state().tasks.iter().find(|known| known.task == *task).unwrap().clone()
     }
 
     /// All instances boot and attach.
@@ -109,7 +171,15 @@ impl World {
     }
 
     pub fn enqueue(&self, queue: &str, tasks: &[&str]) {
+        let now = self.now();
         let mut state = self.state();
+        state.tasks.extend(tasks.iter().map(|task| TaskRef {
+            task: TaskId::from(*task),
+            status: TaskStatus::Queued,
+            status_changed: Some(now),
+            queue: Some(queue.into()),
+            ..TaskRef::default()
+        }));
         state.queues.entry(queue.into()).or_default().extend(tasks.iter().map(|task| TaskId::from(*task)));
     }
 
@@ -184,6 +254,7 @@ pub fn policy(maximum: u32) -> Policy {
         order_patience: Duration::from_secs(15),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: Requeue::default(),
     }
 }
 
@@ -207,15 +278,30 @@ impl ClearMl for World {
         self.answer(|state| state.queues.clone())
     }
 
-    async fn workers(&self) -> Result<BTreeMap<WorkerId, Worker>, ClearMlError> {
-        self.answer(|state| state.workers.clone())
+    async fn workers(&self) -> Result<Workers, ClearMlError> {
+        self.answer(|state| Workers { ours: state.workers.clone(), others: state.others.clone() })
     }
 
-    async fn running_tasks(&self) -> Result<Vec<TaskRef>, ClearMlError> {
+    async fn tasks(&self, scope: &TaskScope) -> Result<TaskList, ClearMlError> {
         self.answer(|state| {
             state.task_reads += 1;
-            state.running.clone()
+            state.scopes.push(scope.clone());
+            let wanted = |task: &&TaskRef| {
+                let lately = scope.queued_since.is_none_or(|since| task.status_changed >= Some(since));
+                task.status == TaskStatus::InProgress
+                    || task.marks.tagged
+                    || (task.status == TaskStatus::Queued && lately)
+                    || scope.ids.contains(&task.task)
+            };
+            let tasks = state.tasks.iter().filter(wanted).cloned().collect();
+            TaskList { tasks, server_ahead_ms: Some(0) }
         })
+    }
+
+    async fn step(&self, task: &TaskId, seen: &Seen, step: &TaskStep) -> Result<(), ClearMlError> {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = self.now();
+        self.answer(|state| take(state, task, seen, step, now))?
     }
 
     async fn unregister(&self, worker: &WorkerId) -> Result<(), ClearMlError> {
@@ -223,6 +309,60 @@ impl ClearMl for World {
             state.workers.remove(worker);
         })
     }
+}
+
+fn take(state: &mut State, id: &TaskId, seen: &Seen, step: &TaskStep, now: Time) -> Result<(), ClearMlError> {
+    let refused = |why: &str| Err(ClearMlError::Refused(why.to_owned()));
+    if state.refused.contains(id) {
+        return refused("by the test");
+    }
+    let task = state.tasks.iter_mut().find(|known| known.task == *id).unwrap();
+    if task.seen() != *seen {
+        return refused("it has changed");
+    }
+    match step {
+        TaskStep::Note { cause, instance, aborting } => {
+            task.marks.tagged = true;
+            task.marks.cause = Some(*cause);
+            task.marks.instance = Some(instance.clone());
+            task.marks.aborting = *aborting;
+            task.marks.stopped_at = None;
+        }
+        TaskStep::Abort => {
+            STOPPING.clone_into(&mut task.status_message);
+            task.status_reason = format!("{REASON}interrupted");
+        }
+        TaskStep::Stop { cause, instance, as_asked } => {
+            task.status = TaskStatus::Stopped;
+            task.status_changed = Some(now);
+            task.status_message =
+                if *as_asked { STOPPED_AS_ASKED.to_owned() } else { NOT_RESPONSIVE.to_owned() };
+            task.status_reason = cause.reason(instance);
+        }
+        TaskStep::Claim { attempt, stopped_at, reset } => {
+            task.marks.attempts = *attempt;
+            task.marks.stopped_at = *stopped_at;
+            task.marks.resetting = reset.then_some(*attempt);
+        }
+        TaskStep::Reset => {
+            task.status = TaskStatus::Created;
+            task.status_changed = Some(now);
+        }
+        TaskStep::Enqueue { queue, why: _ } => {
+            let entries = state.queues.entry(queue.clone()).or_default();
+            if entries.contains(id) {
+                return refused("it waits already");
+            }
+            entries.insert(0, id.clone());
+            task.status = TaskStatus::Queued;
+            task.status_changed = Some(now);
+        }
+        TaskStep::Release { attempts } => {
+            task.marks = planner::Marks { attempts: *attempts, ..planner::Marks::default() };
+        }
+    }
+    state.steps.push((id.clone(), step.clone()));
+    Ok(())
 }
 
 impl World {
@@ -241,12 +381,16 @@ impl Cloud for World {
         Ok(if state.invisible { BTreeMap::new() } else { state.instances.clone() })
     }
 
-    async fn gone(&self, ids: &BTreeSet<InstanceId>) -> Result<BTreeSet<InstanceId>, CloudError> {
+    async fn gone(&self, ids: &BTreeSet<InstanceId>) -> Result<BTreeMap<InstanceId, Gone>, CloudError> {
         let state = self.state();
         let live = |id: &&InstanceId| {
             state.instances.get(*id).is_none_or(|instance| instance.state == CloudState::Terminated)
         };
-        Ok(ids.iter().filter(live).cloned().collect())
+        let gone = |id: &InstanceId| Gone {
+            ours: state.instances.contains_key(id),
+            by_spot: state.taken.contains(id),
+        };
+        Ok(ids.iter().filter(live).map(|id| (id.clone(), gone(id))).collect())
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Prepared, CloudError> {

@@ -32,7 +32,10 @@ pub(super) fn check(
                 launches.push(Launch { intent, resource, queue, offering, count: *count, token });
             }
             Action::Settle { intent } => settled(policy, snapshot, sums, intent)?,
-            Action::Send { .. } | Action::Terminate { .. } | Action::Unregister { .. } => {}
+            Action::Send { .. }
+            | Action::Terminate { .. }
+            | Action::Unregister { .. }
+            | Action::Task { .. } => {}
         }
     }
     if launches.is_empty() {

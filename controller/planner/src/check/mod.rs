@@ -7,6 +7,7 @@ mod launches;
 mod orders;
 mod removals;
 mod sums;
+mod tasks;
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,8 @@ pub fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result<(), Vi
     let sums = Sums::of(policy, snapshot);
     launches::check(policy, snapshot, &sums, plan)?;
     orders::check(policy, snapshot, &sums, plan)?;
-    removals::check(policy, snapshot, plan)
+    removals::check(policy, snapshot, plan)?;
+    tasks::check(policy, snapshot, plan)
 }
 
 fn require(holds: bool, fault: impl FnOnce() -> String) -> Result<(), Violation> {
@@ -52,7 +54,10 @@ fn one_act_for_each(plan: &Plan) -> Result<(), Violation> {
         let named: &[InstanceId] = match action {
             Action::Send { instance, .. } => std::slice::from_ref(instance),
             Action::Terminate { instances, .. } => instances,
-            Action::Launch { .. } | Action::Settle { .. } | Action::Unregister { .. } => &[],
+            Action::Launch { .. }
+            | Action::Settle { .. }
+            | Action::Unregister { .. }
+            | Action::Task { .. } => &[],
         };
         for instance in named {
             let before = told.insert(instance, action);
@@ -75,7 +80,8 @@ fn sent<'a>(
         Action::Launch { .. }
         | Action::Settle { .. }
         | Action::Terminate { .. }
-        | Action::Unregister { .. } => None,
+        | Action::Unregister { .. }
+        | Action::Task { .. } => None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::{Violation, require};
-use crate::ids::{InstanceId, Time, WorkerId};
+use crate::ids::{InstanceId, TaskId, Time, WorkerId};
 use crate::plan::{Action, Plan, TerminateReason};
 use crate::policy::{Policy, ShutdownAction, SidecarMode};
 use crate::snapshot::{Instance, Signal, Snapshot, Source, State};
@@ -38,10 +38,30 @@ pub(super) fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result
                 }
             }
             Action::Unregister { worker } => unregistered(policy, snapshot, worker)?,
-            Action::Launch { .. } | Action::Settle { .. } | Action::Send { .. } => {}
+            Action::Launch { .. } | Action::Settle { .. } | Action::Send { .. } | Action::Task { .. } => {}
         }
     }
     Ok(())
+}
+
+/// A task that may be of its queue has been missing for a minute, and nobody holds it.
+fn may_hold_limbo(snapshot: &Snapshot, instance: &Instance) -> bool {
+    let held: BTreeSet<&TaskId> = snapshot
+        .instances
+        .values()
+        .flat_map(|known| {
+            known.word.held.iter().chain(match &known.state {
+                State::Busy { task } => task.as_ref(),
+                _ => None,
+            })
+        })
+        .collect();
+    snapshot.unplaced.iter().any(|task| {
+        let since = task.out_since.map_or(Duration::ZERO, |out| snapshot.now.since(out));
+        since >= Duration::from_secs(60)
+            && task.queue.as_ref().is_none_or(|queue| *queue == instance.queue)
+            && !held.contains(&task.task)
+    })
 }
 
 /// Workers that either list shows with a task.
@@ -70,8 +90,8 @@ fn by_right(
         }
         TerminateReason::Lost => {
             let lost = required && matches!(instance.state, State::Lost { .. });
-            let limbo = snapshot.limbo.get(&instance.queue).is_some_and(|tasks| *tasks > 0);
-            (lost && !limbo).then(|| instance.since.after(policy.max_idle + policy.silent_grace))
+            (lost && !may_hold_limbo(snapshot, instance))
+                .then(|| instance.since.after(policy.max_idle + policy.silent_grace))
         }
         TerminateReason::Orphan => {
             let silent = instance.signal == Signal::None && !instance.accounted;

@@ -1,17 +1,21 @@
 //! What the checks add up from the snapshot, read once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::ids::{IntentId, QueueName, ResourceName, TaskId};
 use crate::plan::OrderKind;
 use crate::policy::{Policy, Pool};
 use crate::snapshot::{Answer, Instance, Snapshot, Source, State};
+use crate::task::{Cause, REASON, RequeueWhen, TaskRef, TaskStatus};
 
 pub(super) struct Sums<'a> {
     snapshot: &'a Snapshot,
     resources: BTreeMap<&'a ResourceName, Sum<'a>>,
     /// Tasks that an instance took after the queues were read.
     held: BTreeMap<&'a QueueName, BTreeSet<&'a TaskId>>,
+    /// Tasks that come back to their queue from an interrupted instance.
+    returning: BTreeMap<&'a QueueName, u64>,
     /// Instances of each open launch.
     shown: BTreeMap<&'a IntentId, u64>,
 }
@@ -37,6 +41,7 @@ impl<'a> Sums<'a> {
             snapshot,
             resources: policy.pools.iter().rev().map(sum).collect(),
             held: BTreeMap::new(),
+            returning: returning(policy, snapshot),
             shown: BTreeMap::new(),
         };
         for (id, instance) in &snapshot.instances {
@@ -64,7 +69,8 @@ impl<'a> Sums<'a> {
             if sum.pool.queue == instance.queue && !drained_by_operator {
                 sum.unready += u64::from(instance.is_coming() && instance.ready_at.is_none());
                 sum.staying += u64::from(is_staying(self.snapshot, instance));
-                sum.idle += u64::from(instance.state == State::Idle);
+                sum.idle +=
+                    u64::from(instance.state == State::Idle && !is_taken_back(self.snapshot, instance));
             }
         }
         if let Some(intent) = &instance.intent
@@ -124,11 +130,56 @@ impl<'a> Sums<'a> {
     pub(super) fn waiting(&self, queue: &QueueName) -> u64 {
         let held = self.held.get(queue);
         let waits = |task: &&TaskId| held.is_none_or(|held| !held.contains(*task));
-        self.snapshot.queues.get(queue).map_or(0, |tasks| tasks.iter().filter(waits).count() as u64)
+        let listed = self.snapshot.queues.get(queue);
+        listed.map_or(0, |tasks| {
+            let returning = self.returning.get(queue).copied().unwrap_or(0);
+            tasks.iter().filter(waits).count() as u64 + returning
+        })
     }
 }
 
+/// Tasks that a spot interruption is taking from their instance, or has taken, and that are put back.
+fn returning<'a>(policy: &Policy, snapshot: &'a Snapshot) -> BTreeMap<&'a QueueName, u64> {
+    let mut returning: BTreeMap<&QueueName, u64> = BTreeMap::new();
+    if policy.requeue.when == RequeueWhen::Never {
+        return returning;
+    }
+    let taken: Vec<_> = snapshot
+        .instances
+        .iter()
+        .filter(|(id, instance)| instance.word.notice.is_some() && !snapshot.proven_gone.contains(*id))
+        .map(|(_, instance)| &instance.word.held)
+        .collect();
+    let held = |task: &TaskRef| taken.iter().filter(|held| held.contains(&task.task)).count() as u64;
+    let wanted = |task: &&TaskRef| {
+        let aborted = task.status_message == "stopping" && !task.status_reason.starts_with(REASON);
+        task.marks.attempts < 3 && !aborted
+    };
+    let running = if taken.is_empty() { &[][..] } else { &snapshot.running[..] };
+    let running = running.iter().filter(wanted).map(|task| (task, held(task)));
+    let stopped = snapshot.marked.iter().filter(|task| {
+        let listed = snapshot.queues.values().any(|waiting| waiting.contains(&task.task));
+        let spot = task.marks.cause == Some(Cause::Spot) && task.marks.tagged;
+        task.status == TaskStatus::Stopped && spot && !listed
+    });
+    for (task, count) in running.chain(stopped.map(|task| (task, 1))).filter(|(_, count)| *count > 0) {
+        if let Some(queue) = &task.queue {
+            *returning.entry(queue).or_default() += count;
+        }
+    }
+    returning
+}
+
+/// AWS has said so, and its time is not long past.
+fn is_taken_back(snapshot: &Snapshot, instance: &Instance) -> bool {
+    let notice = instance.word.notice;
+    notice.is_some_and(|notice| snapshot.now.since(notice.ends_at) < Duration::from_secs(300))
+}
+
 fn is_staying(snapshot: &Snapshot, instance: &Instance) -> bool {
+    if is_taken_back(snapshot, instance) {
+        return false;
+    }
     match instance.state {
         State::Requested | State::Pending | State::Booting { .. } | State::Idle | State::Busy { .. } => true,
         // Only if it is about to open its gate again.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{
-    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Operator,
-    Order, OrderKind, Pause, Policy, Pool, QueueName, Resource, ResourceName, SidecarMode, Signal, Snapshot,
-    Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, Loss, LostReason, Notice,
+    Operator, Order, OrderKind, OtherWorker, Pause, Policy, Pool, QueueName, Requeue, RequeueWhen, Resource,
+    ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId, TaskRef, TaskStatus, Time, Touch,
+    Word, Worker, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -36,7 +37,8 @@ fn task() -> impl Strategy<Value = TaskId> {
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let pool = (queue(), 0..5u32, vec(select(&OFFERINGS[..]), 1..3), prop::bool::weighted(0.1));
     let limits = (select(vec![0, 60, 300]), select(vec![60, 120, 1800]), select(vec![0, 60]), any::<bool>());
-    (vec(pool, 0..5), limits).prop_map(|(lines, (idle, spin_up, grace, off))| {
+    let requeue = (select(vec![RequeueWhen::Never, RequeueWhen::Spot, RequeueWhen::All]), any::<bool>());
+    (vec(pool, 0..5), limits, requeue).prop_map(|(lines, (idle, spin_up, grace, off), (when, reset))| {
         let mut pools = Vec::new();
         let mut resources = BTreeMap::new();
         for (number, (queue, maximum, offerings, blocked)) in lines.into_iter().enumerate() {
@@ -58,6 +60,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
             order_patience: Duration::from_secs(10),
             launches_per_minute: 600,
             shutdown: None,
+            requeue: Requeue { when, reset },
         }
     })
 }
@@ -104,13 +107,14 @@ fn instance() -> impl Strategy<Value = Instance> {
     let life = (ago(), ago(), ago(), prop::option::of(ago()));
     let marks = (prop::bool::weighted(0.1), prop::bool::weighted(0.8), prop::bool::weighted(0.1));
     let tags = (0..6u32, queue(), prop::option::of(0..4u32), any::<bool>(), marks);
-    (tags, state(), life, signal, last_order()).prop_map(
+    (tags, state(), life, signal, last_order(), tasks::word()).prop_map(
         |(
             (resource, queue, intent, listed, (kept, accounted, finishing)),
             state,
             (launched_at, adopted_at, since, ready_at),
             signal,
             last_order,
+            word,
         )| Instance {
             resource: ResourceName(format!("r{resource}")),
             queue,
@@ -128,6 +132,7 @@ fn instance() -> impl Strategy<Value = Instance> {
             finishing: finishing && matches!(state, State::Idle | State::Busy { .. }),
             last_order,
             state,
+            word,
         },
     )
 }
@@ -202,11 +207,11 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let queues = prop::collection::btree_map(queue(), vec(task(), 0..12), 0..4);
     let fleet = (prop::collection::btree_map(0..30u32, instance(), 0..20), vec(intent(), 0..4));
     let workers = vec((0..30u32, prop::bool::weighted(0.2), prop::option::of(task())), 0..12);
-    let running = vec((task(), prop::option::of((0..30u32, prop::bool::weighted(0.2)))), 0..4);
+    let running = tasks::troubles();
     let rest = (
         prop::collection::btree_map(select(&OFFERINGS[..]), -10_000i64..10_000, 0..3),
-        prop::collection::btree_set(0..30u32, 0..4),
-        prop::collection::btree_map(queue(), 0..2u32, 0..2),
+        prop::collection::btree_map(0..10u32, tasks::loss(), 0..4),
+        tasks::others(),
         prop::collection::btree_map(
             (0..6u32).prop_map(|number| ResourceName(format!("r{number}"))),
             boots(),
@@ -229,12 +234,28 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                 instance.worker = worker(&instance, number);
                 instances.insert(id(number), instance);
             }
+            let known = instances.clone();
             let name = |number: u32, child: bool| {
-                let own =
-                    instances.get(&id(number)).map_or_else(|| ghost(number), |known| known.worker.clone());
+                let own = known.get(&id(number)).map_or_else(|| ghost(number), |known| known.worker.clone());
                 if child { WorkerId(format!("{own}:0")) } else { own }
             };
-            let (unavailable, proven_gone, limbo, boots, launches, operator) = rest;
+            let (unavailable, gone, (others, touched, server_ahead_ms), boots, launches, operator) = rest;
+            let (mut running, unplaced, mut marked) = running;
+            if let Some(number) = gone.keys().next() {
+                for drawn in marked.iter_mut().filter(|drawn| drawn.tied) {
+                    drawn.task.marks.instance = Some(id(*number));
+                }
+            }
+            let mut instances = instances;
+            for drawn in running.iter_mut().filter(|drawn| drawn.tied) {
+                let Some((number, _)) = drawn.last else { continue };
+                drawn.task.marks.instance = Some(id(number));
+                if let Some(instance) = instances.get_mut(&id(number)) {
+                    instance.word.held.insert(drawn.task.task.clone());
+                }
+            }
+            let named =
+                |tasks: Vec<tasks::Drawn>| tasks.into_iter().map(|drawn| drawn.named(&name)).collect();
             Snapshot {
                 now: NOW,
                 started_at,
@@ -248,13 +269,12 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                     .into_iter()
                     .map(|(number, child, task)| (name(number, child), Worker { task }))
                     .collect(),
-                running: running
-                    .into_iter()
-                    .map(|(task, last)| TaskRef {
-                        task,
-                        last_worker: last.map(|(number, child)| name(number, child)),
-                    })
-                    .collect(),
+                running: named(running),
+                unplaced: named(unplaced),
+                marked: named(marked),
+                touched,
+                server_ahead_ms,
+                others,
                 intents: number(intents),
                 unavailable: unavailable
                     .into_iter()
@@ -263,8 +283,8 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                         (offering(text), (until, "InsufficientInstanceCapacity".to_owned()))
                     })
                     .collect(),
-                proven_gone: proven_gone.into_iter().map(id).collect::<BTreeSet<_>>(),
-                limbo,
+                proven_gone: gone.keys().map(|number| id(*number)).collect::<BTreeSet<_>>(),
+                losses: gone.into_iter().map(|(number, loss)| (id(number), loss)).collect(),
                 boots,
                 launches,
                 operator,
@@ -272,6 +292,130 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             }
         },
     )
+}
+
+/// Tasks in all kinds of trouble, and what sidecars say of them.
+mod tasks {
+    use planner::{Cause, Marks, NOT_RESPONSIVE, REASON, STOPPING};
+
+    use super::*;
+
+    /// A task whose worker has no name yet.
+    #[derive(Clone, Debug)]
+    pub(super) struct Drawn {
+        pub(super) task: TaskRef,
+        pub(super) last: Option<(u32, bool)>,
+        /// The machine of its last worker holds it, and is the one of its marks.
+        pub(super) tied: bool,
+    }
+
+    impl Drawn {
+        pub(super) fn named(self, name: &impl Fn(u32, bool) -> WorkerId) -> TaskRef {
+            TaskRef { last_worker: self.last.map(|(number, child)| name(number, child)), ..self.task }
+        }
+    }
+
+    fn cause() -> impl Strategy<Value = Cause> {
+        select(vec![Cause::Spot, Cause::Gone, Cause::Stranded])
+    }
+
+    fn marks(changed: Time) -> impl Strategy<Value = Marks> {
+        let stop = prop_oneof![2 => Just(None), 2 => Just(Some(changed)), 1 => ago().prop_map(Some)];
+        let resetting = prop::option::weighted(0.2, 1..4u32);
+        let where_from = (prop::option::weighted(0.9, cause()), prop::option::weighted(0.9, 0..10u32));
+        (any::<bool>(), where_from, any::<bool>(), 0..5u32, stop, resetting).prop_map(
+            |(tagged, (cause, instance), aborting, attempts, stopped_at, resetting)| Marks {
+                tagged,
+                cause,
+                instance: instance.map(id),
+                aborting,
+                attempts,
+                stopped_at,
+                resetting,
+            },
+        )
+    }
+
+    fn drawn(status: impl Strategy<Value = TaskStatus>) -> impl Strategy<Value = Drawn> {
+        let words = (select(vec!["", STOPPING, NOT_RESPONSIVE]), select(vec!["", REASON, "user abort"]));
+        let times = (prop::option::weighted(0.9, ago()), prop::option::weighted(0.9, ago()), ago(), ago());
+        let last = prop::option::weighted(0.9, (0..10u32, prop::bool::weighted(0.2)));
+        let rest = (prop::option::weighted(0.9, queue()), select(vec![0, 60]), last);
+        (task(), status, words, times, rest).prop_flat_map(|(task, status, words, times, rest)| {
+            let (changed, update, unchanged_since, out) = times;
+            let (queue, abort_timeout, last) = rest;
+            (marks(changed.unwrap_or(NOW)), any::<bool>()).prop_map(move |(marks, tied)| Drawn {
+                tied,
+                task: TaskRef {
+                    task: task.clone(),
+                    status,
+                    status_changed: changed,
+                    last_update: update,
+                    status_message: words.0.to_owned(),
+                    status_reason: words.1.to_owned(),
+                    queue: queue.clone(),
+                    last_worker: None,
+                    abort_timeout,
+                    marks,
+                    unchanged_since,
+                    out_since: (status == TaskStatus::Queued).then_some(out),
+                },
+                last,
+            })
+        })
+    }
+
+    /// Those in progress, those that left their queue, and those with a tag; each task once.
+    pub(super) fn troubles() -> impl Strategy<Value = (Vec<Drawn>, Vec<Drawn>, Vec<Drawn>)> {
+        let marked =
+            select(vec![TaskStatus::Created, TaskStatus::Queued, TaskStatus::Stopped, TaskStatus::Ended]);
+        let lists = (
+            vec(drawn(Just(TaskStatus::InProgress)), 0..6),
+            vec(drawn(Just(TaskStatus::Queued)), 0..4),
+            vec(drawn(marked), 0..4),
+        );
+        lists.prop_map(|(running, unplaced, mut marked)| {
+            let mut seen = BTreeSet::new();
+            let mut once = |list: Vec<Drawn>| -> Vec<Drawn> {
+                list.into_iter().filter(|drawn| seen.insert(drawn.task.task.clone())).collect()
+            };
+            for drawn in &mut marked {
+                drawn.task.marks.tagged = true;
+            }
+            (once(running), once(unplaced), once(marked))
+        })
+    }
+
+    pub(super) fn loss() -> impl Strategy<Value = Loss> {
+        (ago(), any::<bool>(), prop::bool::weighted(0.8)).prop_map(|(first_seen, by_spot, was_ours)| Loss {
+            first_seen,
+            by_spot,
+            was_ours,
+        })
+    }
+
+    type Others = (BTreeMap<WorkerId, OtherWorker>, BTreeMap<TaskId, Touch>, Option<i64>);
+
+    pub(super) fn others() -> impl Strategy<Value = Others> {
+        let other = (prop::collection::btree_set(queue(), 0..2), prop::option::of(task()))
+            .prop_map(|(queues, task)| OtherWorker { queues, task });
+        let workers =
+            prop::collection::btree_map(select(vec!["x:0", "y:0"]).prop_map(WorkerId::from), other, 0..2);
+        let touch =
+            (ago(), 0..20_000u64).prop_map(|(at, pause)| Touch { at, not_before: Time(at.0 + pause) });
+        let ahead = prop::option::weighted(0.9, -600_000..600_000i64);
+        (workers, prop::collection::btree_map(task(), touch, 0..4), ahead)
+    }
+
+    pub(super) fn word() -> impl Strategy<Value = Word> {
+        let notice = (ago(), -400_000..120_000i64, any::<bool>()).prop_map(|(seen_at, ahead, killed)| {
+            Notice { seen_at, ends_at: Time(NOW.0.saturating_add_signed(ahead)), killed }
+        });
+        let some = || prop::collection::btree_set(task(), 0..2);
+        let told = prop_oneof![1 => Just(None), 2 => (0..20_000u64).prop_map(|age| Some(Time(NOW.0 - age)))];
+        (some(), told, prop::option::weighted(0.7, some()), prop::option::weighted(0.35, notice))
+            .prop_map(|(held, settled_at, at_work, notice)| Word { held, settled_at, at_work, notice })
+    }
 }
 
 fn worker(instance: &Instance, number: u32) -> WorkerId {

@@ -12,6 +12,7 @@ mod refusals;
 mod scenarios;
 mod show;
 mod shutdown;
+mod tasks;
 mod text;
 mod walk;
 mod world;

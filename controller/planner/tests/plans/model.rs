@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use planner::{
     Action, Answer, Instance, InstanceId, Intent, OrderKind, Plan, Policy, Signal, Snapshot, State, Time,
-    WorkerId,
+    Touch, Word, WorkerId,
 };
 
 /// The snapshot after every action of the plan went through and was observed, at the same instant.
@@ -41,6 +41,7 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
                         signal: Signal::None,
                         finishing: false,
                         last_order: None,
+                        word: Word::default(),
                     };
                     after.instances.insert(id, instance);
                 }
@@ -82,6 +83,10 @@ pub(crate) fn applied(policy: &Policy, before: &Snapshot, plan: &Plan) -> Snapsh
             }
             Action::Unregister { worker } => {
                 after.workers.remove(worker);
+            }
+            // Nobody has looked at the task since.
+            Action::Task { task, .. } => {
+                after.touched.insert(task.clone(), Touch { at: after.now, not_before: after.now });
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    Action, Hold, InstanceId, OrderKind, Policy, ResourceName, Snapshot, Source, State, TerminateReason,
-    Time, check, plan,
+    Action, Hold, InstanceId, OrderKind, Policy, QueueName, ResourceName, Snapshot, Source, State, TaskRef,
+    TaskStatus, TerminateReason, Time, check, plan,
 };
 use proptest::prelude::*;
 
@@ -43,8 +43,24 @@ fn idle_of(policy: &Policy, snapshot: &Snapshot, queue: &str) -> usize {
     let of_pool =
         |resource: &ResourceName| policy.pool(resource).is_some_and(|pool| pool.queue.as_str() == queue);
     let drained = |id: &InstanceId| snapshot.operator.drains.contains_key(id);
-    let idle = snapshot.instances.iter().filter(|(id, known)| known.state == State::Idle && !drained(id));
+    let idle = snapshot.instances.iter().filter(|(id, instance)| {
+        let taken =
+            instance.word.notice.is_some_and(|notice| snapshot.now.since(notice.ends_at).as_secs() < 300);
+        instance.state == State::Idle && !taken && !drained(id)
+    });
     idle.filter(|(_, instance)| instance.queue.as_str() == queue && of_pool(&instance.resource)).count()
+}
+
+/// Tasks that an interruption may bring back to the queue, at most.
+fn returning(snapshot: &Snapshot, queue: &QueueName) -> usize {
+    let of_queue = |task: &&TaskRef| task.queue.as_ref() == Some(queue);
+    let noticed = snapshot.instances.values().filter(|known| known.word.notice.is_some());
+    let held = noticed.map(|known| {
+        let here = |task: &&TaskRef| known.word.held.contains(&task.task);
+        snapshot.running.iter().filter(of_queue).filter(here).count()
+    });
+    let stopped = |task: &&TaskRef| task.status == TaskStatus::Stopped;
+    held.sum::<usize>() + snapshot.marked.iter().filter(of_queue).filter(stopped).count()
 }
 
 /// So many times proptest's 256, unless `PROPTEST_CASES` says otherwise.
@@ -82,7 +98,7 @@ proptest! {
                 Action::Unregister { .. } => ended,
                 Action::Launch { .. } => ended || settled,
                 Action::Send { order, .. } => order.kind == OrderKind::Undrain && (ended || settled),
-                Action::Terminate { .. } => false,
+                Action::Terminate { .. } | Action::Task { .. } => false,
             };
             prop_assert!(follows, "{action:?} after {first:?}");
         }
@@ -127,7 +143,7 @@ proptest! {
                 _ => false,
             });
             let idle = idle_of(&policy, &snapshot, queue.as_str()).saturating_sub(told.count());
-            let waiting = snapshot.queues.get(queue).map_or(0, Vec::len);
+            let waiting = snapshot.queues.get(queue).map_or(0, Vec::len) + returning(&snapshot, queue);
             prop_assert!(new as usize + idle <= waiting || new == 0);
         }
     }
@@ -135,7 +151,7 @@ proptest! {
     #[test]
     fn as_many_idle_instances_stay_as_tasks_wait(policy in generate::policy(), snapshot in generate::snapshot()) {
         let counts = counted(&snapshot);
-        let over = |queue: &planner::QueueName| {
+        let over = |queue: &QueueName| {
             let mut pools = policy.pools.iter().filter(|pool| pool.queue == *queue);
             pools.any(|pool| counts.get(&pool.resource).is_some_and(|count| *count > pool.maximum))
         };

@@ -1,6 +1,6 @@
 //! A plan as text, and the difference of two texts.
 
-use planner::{Action, Plan, Time};
+use planner::{Action, Plan, TaskStep, Time};
 
 /// A line for each action and hold, then when to wake and what to read.
 pub(crate) fn show(plan: &Plan, now: Time) -> String {
@@ -34,6 +34,27 @@ fn show_action(action: &Action) -> String {
             format!("terminate {reason}: {}", ids.join(" "))
         }
         Action::Unregister { worker } => format!("unregister {worker}"),
+        Action::Task { task, seen: _, step } => format!("task {task}: {}", show_step(step)),
+    }
+}
+
+fn show_step(step: &TaskStep) -> String {
+    match step {
+        TaskStep::Note { cause, instance, aborting } => {
+            let more = if *aborting { ", to be aborted" } else { "" };
+            format!("note {cause} of {instance}{more}")
+        }
+        TaskStep::Abort => "abort".to_owned(),
+        TaskStep::Stop { cause, instance, as_asked } => {
+            let whose = if *as_asked { ", as its user asked" } else { "" };
+            format!("stop: {}{whose}", cause.reason(instance))
+        }
+        TaskStep::Claim { attempt, stopped_at: _, reset } => {
+            format!("claim attempt {attempt}{}", if *reset { ", by a reset" } else { "" })
+        }
+        TaskStep::Reset => "reset".to_owned(),
+        TaskStep::Enqueue { queue, why } => format!("enqueue in {queue}: {why:?}"),
+        TaskStep::Release { attempts } => format!("release, {attempts} attempts"),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use planner::{
-    Answer, Boots, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, LostReason, Market,
-    Offering, Order, OrderKind, Pause, Placement, Policy, Pool, QueueName, Resource, ResourceName,
-    SidecarMode, Signal, Snapshot, Source, State, TaskId, TaskRef, Time, Worker, WorkerId,
+    Answer, Boots, Cause, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, Loss, LostReason,
+    Market, Marks, Notice, Offering, Order, OrderKind, OtherWorker, Pause, Placement, Policy, Pool,
+    QueueName, Requeue, Resource, ResourceName, SidecarMode, Signal, Snapshot, Source, State, TaskId,
+    TaskRef, TaskStatus, Time, Touch, Word, Worker, WorkerId,
 };
 
 /// The instant of every story.
@@ -26,6 +27,7 @@ pub(crate) fn parse(text: &str) -> (Policy, Snapshot) {
         order_patience: Duration::from_secs(10),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: Requeue::default(),
     };
     let mut snapshot = Snapshot {
         now: NOW,
@@ -33,6 +35,7 @@ pub(crate) fn parse(text: &str) -> (Policy, Snapshot) {
         lease_held: true,
         epoch: 3,
         next_intent: 1,
+        server_ahead_ms: Some(0),
         ..Snapshot::default()
     };
     for (source, age) in [(Source::Queues, "-1s"), (Source::Workers, "-2s"), (Source::Cloud, "-3s")] {
@@ -80,6 +83,7 @@ impl<'a> Words<'a> {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "one arm for each kind of fact")]
 fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
     match words.at(0) {
         "policy" => settings(policy, words),
@@ -115,7 +119,45 @@ fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
         }
         "running" => {
             let last_worker = words.plain.get(2).map(|name| worker(snapshot, name));
-            snapshot.running.push(TaskRef { task: words.at(1).into(), last_worker });
+            let task = TaskRef { last_worker, ..task(words, TaskStatus::InProgress) };
+            snapshot.running.push(task);
+        }
+        // `left t1 gpu out=-90s`: queued, and on no queue's list since then.
+        "left" => {
+            let out_since = Some(words.instant("out", instant("-90s")));
+            let queue = Some(words.at(2).into());
+            snapshot.unplaced.push(TaskRef { queue, out_since, ..task(words, TaskStatus::Queued) });
+        }
+        // `marked t1 stopped gpu ..`: with our tag.
+        "marked" => {
+            let status = match words.at(2) {
+                "created" => TaskStatus::Created,
+                "queued" => TaskStatus::Queued,
+                "stopped" => TaskStatus::Stopped,
+                "ended" => TaskStatus::Ended,
+                other => panic!("no such status: {other}"),
+            };
+            let last_worker = words.keyed.get("worker").map(|name| worker(snapshot, name));
+            let mut task = TaskRef { last_worker, ..task(words, status) };
+            task.marks.tagged = true;
+            task.queue = Some(words.at(3).into());
+            snapshot.marked.push(task);
+        }
+        "touched" => {
+            let at = words.instant("at", NOW);
+            let not_before = words.instant("until", at);
+            snapshot.touched.insert(words.at(1).into(), Touch { at, not_before });
+        }
+        "other" => {
+            let queues = words.plain[2..].iter().map(|queue| QueueName::from(*queue)).collect();
+            let task = words.keyed.get("task").map(|task| TaskId::from(*task));
+            snapshot.others.insert(words.at(1).into(), OtherWorker { queues, task });
+        }
+        "server" => {
+            snapshot.server_ahead_ms = match words.at(1) {
+                "unknown" => None,
+                ahead => Some(i64::try_from(millis(ahead)).unwrap()),
+            };
         }
         "intent" => {
             let (id, intent) = intent(policy, words);
@@ -138,11 +180,14 @@ fn fact(policy: &mut Policy, snapshot: &mut Snapshot, words: &Words<'_>) {
             snapshot.launches.push((instant(words.at(1)), words.at(2).parse().unwrap()));
         }
         "operator" => operator(snapshot, words),
+        // `gone i-1 since=-40s`: also a loss, `spot` and `stranger` say more of it.
         "gone" => {
-            snapshot.proven_gone.insert(words.at(1).into());
-        }
-        "limbo" => {
-            snapshot.limbo.insert(words.at(1).into(), words.at(2).parse().unwrap());
+            let id = InstanceId::from(words.at(1));
+            let is = |word: &str| words.plain[2..].contains(&word);
+            let first_seen = words.instant("since", instant("-1m"));
+            let loss = Loss { first_seen, by_spot: is("spot"), was_ours: !is("stranger") };
+            snapshot.losses.insert(id.clone(), loss);
+            snapshot.proven_gone.insert(id);
         }
         other => panic!("no such fact: {other}"),
     }
@@ -163,6 +208,65 @@ fn operator(snapshot: &mut Snapshot, words: &Words<'_>) {
     }
 }
 
+/// What stands after a task's name: `changed=-5m`, `same=-5m`, `queue=gpu`, `"message|reason"`, and its marks.
+fn task(words: &Words<'_>, status: TaskStatus) -> TaskRef {
+    let changed = words.instant("changed", instant("-10m"));
+    let (message, reason) = words.quoted.split_once('|').unwrap_or((words.quoted, ""));
+    let marks = Marks {
+        tagged: words.keyed.contains_key("cause"),
+        cause: words.keyed.get("cause").map(|cause| match *cause {
+            "spot" => Cause::Spot,
+            "gone" => Cause::Gone,
+            "stranded" => Cause::Stranded,
+            other => panic!("no such cause: {other}"),
+        }),
+        instance: words.keyed.get("of").map(|id| InstanceId::from(*id)),
+        aborting: words.keyed.contains_key("aborting"),
+        attempts: words.number("attempts", 0),
+        stopped_at: words.keyed.get("counted").map(|at| instant(at)),
+        resetting: words.keyed.get("resetting").map(|number| number.parse().unwrap()),
+    };
+    TaskRef {
+        task: words.at(1).into(),
+        status,
+        status_changed: Some(changed),
+        last_update: Some(words.instant("update", changed)),
+        status_message: message.to_owned(),
+        status_reason: reason.to_owned(),
+        queue: words.keyed.get("queue").map(|queue| QueueName::from(*queue)),
+        last_worker: None,
+        abort_timeout: words.number("abort", 0),
+        marks,
+        unchanged_since: words.instant("same", changed),
+        out_since: None,
+    }
+}
+
+/// What the sidecar said: `held=t1,t2`, `settled=-1s`, `work=t1` or `work=none`, `notice=+90s`, `killed=yes`.
+fn word(words: &Words<'_>, state: &State, signal: Signal) -> Word {
+    let names = |text: &str| text.split(',').filter(|name| *name != "none").map(TaskId::from).collect();
+    let busy = match state {
+        State::Busy { task } => task.clone(),
+        _ => None,
+    };
+    let held = words.keyed.get("held").map_or_else(|| busy.into_iter().collect(), |text| names(text));
+    let told = (signal == Signal::Sidecar).then(|| instant("-1s"));
+    Word {
+        held,
+        settled_at: match words.keyed.get("settled") {
+            Some(&"never") => None,
+            Some(text) => Some(instant(text)),
+            None => told,
+        },
+        at_work: words.keyed.get("work").map(|text| names(text)),
+        notice: words.keyed.get("notice").map(|text| Notice {
+            seen_at: words.instant("seen", instant("-5s")),
+            ends_at: instant(text),
+            killed: words.keyed.contains_key("killed"),
+        }),
+    }
+}
+
 fn settings(policy: &mut Policy, words: &Words<'_>) {
     for (key, value) in &words.keyed {
         match *key {
@@ -174,6 +278,8 @@ fn settings(policy: &mut Policy, words: &Words<'_>) {
             "patience" => policy.order_patience = duration(value),
             "per-minute" => policy.launches_per_minute = value.parse().unwrap(),
             "shutdown" => policy.shutdown = Some(value.parse().unwrap()),
+            "requeue" => policy.requeue.when = value.parse().unwrap(),
+            "reset" => policy.requeue.reset = *value == "yes",
             other => panic!("no such setting: {other}"),
         }
     }
@@ -230,11 +336,12 @@ fn instance(policy: &Policy, snapshot: &Snapshot, words: &Words<'_>) -> (Instanc
         launched_at,
         adopted_at: words.instant("adopted", launched_at.max(snapshot.started_at)),
         ready_at,
-        state,
         since: words.instant("since", instant("-1m")),
         signal,
         finishing: words.keyed.get("gate") == Some(&"finishing"),
         last_order: words.keyed.get("order").map(|text| last_order(text)),
+        word: word(words, &state, signal),
+        state,
     };
     (id, instance)
 }

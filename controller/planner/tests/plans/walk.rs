@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use planner::{Action, Plan, Policy, Pool, QueueName, Resource, SidecarMode, Source, check, plan};
+use planner::{Action, Plan, Policy, Pool, QueueName, Requeue, Resource, SidecarMode, Source, check, plan};
 use proptest::prelude::*;
 
 use crate::text::offering;
@@ -35,6 +35,7 @@ fn policy(sidecar: SidecarMode, maxima: [u32; 3]) -> Policy {
         order_patience: Duration::from_secs(10),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: Requeue::default(),
     }
 }
 
@@ -99,7 +100,9 @@ fn live(sidecar: SidecarMode, operator: bool, seed: u64) {
     for _ in 0..2000 {
         world.pass(Duration::from_secs(2));
         last = step(&mut world, &last);
-        quiet = if world.alive() == 0 && last.actions.is_empty() { quiet + 1 } else { 0 };
+        // A pool that is paused for its failed boots is not over.
+        let waits = world.waiting.values().any(|waiting| !waiting.is_empty());
+        quiet = if world.alive() == 0 && last.actions.is_empty() && !waits { quiet + 1 } else { 0 };
         if quiet == 20 {
             break;
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use planner::{
     Action, Answer, ClientToken, Freshness, Instance, InstanceId, Intent, IntentId, Pause, Plan, Policy,
-    QueueName, ResourceName, SidecarMode, Snapshot, Source, TaskId, TaskRef, TerminateReason, Time, Worker,
-    WorkerId,
+    QueueName, ResourceName, SidecarMode, Snapshot, Source, TaskId, TaskRef, TerminateReason, Time, Word,
+    Worker, WorkerId,
 };
 
 use crate::machine::{Gate, LEASE, Machine, Memory};
@@ -196,7 +196,8 @@ impl World {
             Source::Tasks => {
                 let held = alive.filter_map(|(id, machine)| {
                     let (task, _) = machine.task.clone()?;
-                    Some(TaskRef { task, last_worker: Some(machine.worker(&self.policy, id)) })
+                    let last_worker = Some(machine.worker(&self.policy, id));
+                    Some(TaskRef { task, last_worker, ..TaskRef::default() })
                 });
                 self.seen.running = held.collect();
             }
@@ -243,6 +244,7 @@ impl World {
                 signal,
                 finishing: machine.gate == Gate::Finishing,
                 last_order: machine.memory.order.clone(),
+                word: Word::default(),
             };
             self.seen.instances.insert(id.clone(), instance);
         }
@@ -299,6 +301,7 @@ impl World {
                     self.ghosts.remove(worker);
                     self.seen.workers.remove(worker);
                 }
+                Action::Task { task, step, .. } => panic!("no task is in trouble here, {task}: {step:?}"),
             }
         }
         for id in &plan.look_up {

@@ -39,6 +39,7 @@ fn instance(state: State, since: u64, launched: u64) -> Instance {
         state,
         since: at(since),
         signal: Signal::Sidecar,
+        finishing: false,
         last_order: None,
         kept: false,
         accounted: true,

@@ -42,6 +42,7 @@ fn policy() -> Policy {
         order_patience: Duration::from_secs(15),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: planner::Requeue::default(),
     }
 }
 
@@ -64,6 +65,7 @@ fn instance(state: State, since: u64) -> Instance {
         signal: Signal::Sidecar,
         finishing: false,
         last_order: None,
+        word: planner::Word::default(),
     }
 }
 

@@ -97,6 +97,10 @@ fn concerns(hold: &Hold, queue: &str, resource: &str, published: &Published) -> 
         | Hold::Limbo { .. }
         | Hold::Kept { .. }
         | Hold::Orphan { .. }
+        | Hold::Task { .. }
+        | Hold::TaskTwice { .. }
+        | Hold::TasksNextPass { .. }
+        | Hold::Noticed { .. }
         | Hold::OnItsOwn { .. } => false,
     }
 }

@@ -55,6 +55,7 @@ fn fleet(size: u32, resources: u32) -> Published {
                 signal: Signal::Sidecar,
                 finishing: false,
                 last_order: None,
+                word: planner::Word::default(),
             };
             (id, instance)
         })
@@ -75,6 +76,7 @@ fn fleet(size: u32, resources: u32) -> Published {
         order_patience: Duration::from_secs(15),
         launches_per_minute: 600,
         shutdown: None,
+        requeue: planner::Requeue::default(),
     };
     let began = Time(NOW.0 - 7_200_000);
     Published {
