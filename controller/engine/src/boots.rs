@@ -33,6 +33,11 @@ pub(crate) fn boot_end(known: &mut Known, session: Option<&Session>) -> Option<O
     if known.boot_judged {
         return None;
     }
+    if session.is_some_and(|session| session.word.notice.is_some()) {
+        // AWS takes it back: that says nothing of its boot.
+        known.boot_judged = true;
+        return None;
+    }
     let reported = session.and_then(|session| session.boot_failure.as_ref());
     let verdict = if known.ready_at.is_some() {
         None

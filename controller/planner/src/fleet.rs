@@ -222,13 +222,13 @@ impl<'a> Fleet<'a> {
         }
         if let Some(pool) = member.pool.filter(|_| !member.asked) {
             let pool = &mut self.pools[pool];
+            let unready = member.instance.is_coming() && member.instance.ready_at.is_none();
+            pool.unready += u32::from(unready);
             match member.role {
                 Role::Coming { .. } => {
                     pool.coming += 1;
-                    pool.unready += 1;
                     pool.staying += 1;
                 }
-                Role::Overdue { .. } => pool.unready += 1,
                 Role::Idle => {
                     pool.idle.push(index);
                     pool.open += 1;
@@ -240,7 +240,12 @@ impl<'a> Fleet<'a> {
                     pool.staying += 1;
                 }
                 Role::Drained => pool.drained.push(index),
-                Role::Draining | Role::Retiring | Role::Retired | Role::Lost | Role::Leaving => {}
+                Role::Overdue { .. }
+                | Role::Draining
+                | Role::Retiring
+                | Role::Retired
+                | Role::Lost
+                | Role::Leaving => {}
             }
         }
         self.members.push(member);

@@ -94,7 +94,7 @@ impl ClearMl for LiveClearMl {
                 found.extend(queued.map_err(|error| by_meaning(&error))?);
             }
             None => {
-                found.extend(self.listed(&TaskQuery { status: &["queued"], ..TaskQuery::default() }).await?)
+                found.extend(self.listed(&TaskQuery { status: &["queued"], ..TaskQuery::default() }).await?);
             }
         }
         let ids: Vec<&str> = scope.ids.iter().map(TaskId::as_str).collect();

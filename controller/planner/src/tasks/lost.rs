@@ -139,6 +139,9 @@ fn plan_noticed(desk: &mut Desk<'_, '_>, task: &TaskRef, member: &Member<'_>, no
     if notice.killed {
         let runs = member.instance.word.at_work.as_ref().is_some_and(|tasks| tasks.contains(&task.task));
         if !runs {
+            if let Some(why) = claimed(desk, task, id) {
+                return desk.hold(task, trouble, why);
+            }
             return stop(desk, task, trouble, Cause::Spot, id);
         }
     } else if !task.is_stopping_for_its_user() {

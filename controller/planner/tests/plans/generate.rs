@@ -246,7 +246,6 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
                     drawn.task.marks.instance = Some(id(*number));
                 }
             }
-            let mut instances = instances;
             for drawn in running.iter_mut().filter(|drawn| drawn.tied) {
                 let Some((number, _)) = drawn.last else { continue };
                 drawn.task.marks.instance = Some(id(number));

@@ -41,6 +41,7 @@ fn instance(state: State, since: u64, launched: u64) -> Instance {
         signal: Signal::Sidecar,
         finishing: false,
         last_order: None,
+        word: planner::Word::default(),
         kept: false,
         accounted: true,
     }
@@ -64,6 +65,7 @@ fn pass(now: u64, started: u64, listed: Option<u64>, fleet: &[(&str, Instance)])
         order_patience: Duration::from_secs(15),
         shutdown: None,
         launches_per_minute: 600,
+        requeue: planner::Requeue::default(),
     };
     let age = listed.map(|began| Freshness { read_began_at: at(began), stale_since: None });
     Published {
