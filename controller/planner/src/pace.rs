@@ -40,7 +40,7 @@ impl Pace {
         let taken = wanted.min(self.left);
         self.left -= taken;
         if taken < wanted {
-            let until = self.more_at.max(self.now.after(Duration::from_secs(1)));
+            let until = self.more_at.max(self.now.after(Duration::from_millis(1)));
             plan.holds.push(Hold::Paced { count: wanted - taken, until });
             plan.wake(until);
         }

@@ -17,7 +17,7 @@ fn what_ec2s_bucket_does_not_hold_follows_later_and_not_from_the_next_pool() {
         panic!("{:?}", made.actions)
     };
     assert_eq!((resource.as_str(), *count), ("first", 1000));
-    let until = snapshot.now.after(std::time::Duration::from_secs(1));
+    let until = snapshot.now.after(std::time::Duration::from_millis(1));
     assert_eq!(made.holds, [Hold::Paced { count: 500, until }]);
 }
 

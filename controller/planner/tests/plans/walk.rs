@@ -95,7 +95,9 @@ fn live(sidecar: SidecarMode, seed: u64) {
     for _ in 0..2000 {
         world.pass(Duration::from_secs(2));
         last = step(&mut world, &last);
-        quiet = if world.alive() == 0 && last.actions.is_empty() { quiet + 1 } else { 0 };
+        // A pool that is paused for its failed boots is not over.
+        let waits = world.waiting.values().any(|waiting| !waiting.is_empty());
+        quiet = if world.alive() == 0 && last.actions.is_empty() && !waits { quiet + 1 } else { 0 };
         if quiet == 20 {
             break;
         }
