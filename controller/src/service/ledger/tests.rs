@@ -126,6 +126,9 @@ impl Hourly for Quoted {
 #[derive(Default)]
 struct Rows(BTreeMap<(InstanceId, Time), Stretch>);
 
+/// An instance, when its stretch began, and how that ended if it has.
+type Shown<'a> = (&'a str, u64, Option<(u64, EndedBy)>);
+
 impl Rows {
     fn write(&mut self, changed: Vec<Stretch>) {
         for stretch in changed {
@@ -147,7 +150,7 @@ impl Rows {
         }
     }
 
-    fn ends(&self) -> Vec<(&str, u64, Option<(u64, EndedBy)>)> {
+    fn ends(&self) -> Vec<Shown<'_>> {
         let seconds = |time: Time| time.since(at(0)).as_secs();
         let ends = self.0.values().map(|stretch| {
             let end = stretch.end.map(|(until, by)| (seconds(until), by));
