@@ -49,6 +49,8 @@ async fn a_busy_instance_ends_its_task_takes_no_other_and_is_replaced_unless_lau
 -> anyhow::Result<()> {
     let setting = Setting { idle_limit: Duration::from_secs(600), ..Setting::default() };
     let mut stage = Stage::set(&setting).await?;
+    let answers = |stage: &Stage| stage.config_file().with_file_name("state").join("admin.sock").exists();
+    stage.wait("the controller answers", answers).await?;
     let tasks = [task(&stage, "the first", 20.0)?, task(&stage, "the second", 1.0)?];
     let seen = until(&stage, "a task runs", |seen| first(seen, "busy").is_some()).await?;
     let id = first(&seen, "busy").context("busy")?.to_owned();
@@ -71,7 +73,6 @@ async fn a_busy_instance_ends_its_task_takes_no_other_and_is_replaced_unless_lau
     until(&stage, "the gate is closed", |seen| holds(seen, "operator_drain")).await?;
     stage.stop_controller()?;
     stage.start_controller()?;
-    let answers = |stage: &Stage| stage.config_file().with_file_name("state").join("admin.sock").exists();
     stage.wait("the controller is back", answers).await?;
     let seen = until(&stage, "it remembers", |seen| {
         holds(seen, "operator_drain") && holds(seen, "paused") && first(seen, "busy").is_some()
