@@ -8,15 +8,15 @@ use crate::ids::Time;
 use crate::plan::Plan;
 
 /// EC2 lets an account launch so many at once,
-const BUCKET: u64 = 1000;
+const BUCKET: i64 = 1000;
 /// and so many more for every second (EC2's API reference, "request throttling": RunInstances resources).
-const REFILL_PER_SECOND: u64 = 2;
+const REFILL_PER_SECOND: i64 = 2;
 /// What comes drop by drop is gathered into calls of at least this many.
 const HANDFUL: u32 = 20;
 /// The span of the operator's limit.
 const MINUTE: Duration = Duration::from_secs(60);
 /// [`Snapshot::launches`](crate::Snapshot::launches) older than this no longer matter: an empty bucket is full again.
-pub const LAUNCHES_KEPT: Duration = Duration::from_secs(BUCKET / REFILL_PER_SECOND);
+pub const LAUNCHES_KEPT: Duration = Duration::from_secs((BUCKET / REFILL_PER_SECOND).unsigned_abs());
 
 /// What may still be launched now.
 pub(crate) struct Pace {
@@ -57,21 +57,22 @@ fn within_the_minute(now: Time, per_minute: u32, launches: &[(Time, u32)]) -> (u
 
 /// The bucket, filled and emptied in the order of the launches.
 fn in_the_bucket(now: Time, launches: &[(Time, u32)]) -> (u32, Time) {
-    let refill = |tokens: u64, span: Duration| {
-        let drops = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).saturating_mul(REFILL_PER_SECOND);
-        tokens.saturating_add(drops).min(BUCKET * 1000)
+    // In thousandths of an instance. More may have been taken than was there: a debt, to be refilled first.
+    const FULL: i64 = BUCKET * 1000;
+    let refill = |tokens: i64, span: Duration| {
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        tokens.saturating_add(millis.saturating_mul(REFILL_PER_SECOND)).min(FULL)
     };
-    // In thousandths of an instance.
-    let (mut tokens, mut at) = (BUCKET * 1000, Time(0));
+    let (mut tokens, mut at) = (FULL, Time(0));
     for (launched_at, count) in launches {
-        tokens = refill(tokens, launched_at.since(at)).saturating_sub(u64::from(*count) * 1000);
+        tokens = refill(tokens, launched_at.since(at)).saturating_sub(i64::from(*count) * 1000);
         at = *launched_at;
     }
     tokens = refill(tokens, now.since(at));
-    let whole = u32::try_from(tokens / 1000).unwrap_or(u32::MAX);
+    let whole = u32::try_from(tokens / 1000).unwrap_or(0);
     let left = if whole < HANDFUL { 0 } else { whole };
-    let missing = (u64::from(HANDFUL) * 1000).saturating_sub(tokens);
-    (left, now.after(Duration::from_millis(missing.div_ceil(REFILL_PER_SECOND))))
+    let missing = u64::try_from(i64::from(HANDFUL) * 1000 - tokens).unwrap_or(0);
+    (left, now.after(Duration::from_millis(missing.div_ceil(REFILL_PER_SECOND.unsigned_abs()))))
 }
 
 #[cfg(test)]

@@ -34,23 +34,15 @@ fn right_to_end<'a>(
     plan: &mut Plan,
 ) -> Option<TerminateReason> {
     let instance = member.instance;
-    if instance.kept {
-        match member.role {
-            Role::Retired | Role::Overdue { .. } | Role::Lost => {
-                plan.holds.push(Hold::Kept { instance: member.id.clone() });
-            }
-            Role::Coming { .. }
-            | Role::Idle
-            | Role::Busy
-            | Role::Draining
-            | Role::Drained
-            | Role::Undraining
-            | Role::Retiring
-            | Role::Leaving => {}
-        }
+    if let Role::Coming { deadline } = member.role {
+        // From then on it is no capacity any more.
+        plan.wake(deadline);
+    }
+    if instance.kept && matches!(member.role, Role::Retired | Role::Overdue { .. } | Role::Lost) {
+        plan.holds.push(Hold::Kept { instance: member.id.clone() });
         return None;
     }
-    if is_orphan(fleet, member) && !evidence.lists(member) {
+    if !instance.kept && is_orphan(fleet, member) && !evidence.lists(member) {
         return orphan(fleet, member, evidence, plan);
     }
     match member.role {
@@ -63,7 +55,6 @@ fn right_to_end<'a>(
         Role::Coming { deadline } => {
             let phase = phase(&instance.state).to_owned();
             plan.holds.push(Hold::Booting { instance: member.id.clone(), phase, until: deadline });
-            plan.wake(deadline);
             None
         }
         Role::Idle

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Sums, Violation, require};
-use crate::ids::{ClientToken, IntentId, QueueName, ResourceName};
+use crate::ids::{ClientToken, IntentId, QueueName, ResourceName, Time};
 use crate::plan::{Action, Plan};
 use crate::policy::{Offering, Policy};
 use crate::snapshot::{Intent, Snapshot, Source, State};
@@ -134,10 +134,20 @@ fn within_maxima(snapshot: &Snapshot, sums: &Sums<'_>, launches: &[Launch<'_>]) 
 fn within_pace(policy: &Policy, snapshot: &Snapshot, launches: &[Launch<'_>]) -> Result<(), Violation> {
     let first = launches.iter().filter(|launch| !snapshot.intents.contains_key(launch.intent));
     let new: u64 = first.map(|launch| u64::from(launch.count)).sum();
-    for (span, limit) in [(60, u64::from(policy.launches_per_minute)), (500, 2000)] {
-        let recent = snapshot.launches.iter().filter(|(at, _)| snapshot.now.since(*at).as_secs() < span);
-        let count = new + recent.map(|(_, count)| u64::from(*count)).sum::<u64>();
-        require(new == 0 || count <= limit, || format!("{count} launches within {span} s, {limit} at most"))?;
+    if new == 0 {
+        return Ok(());
+    }
+    let since = |began: Time| {
+        let later = snapshot.launches.iter().filter(move |(at, _)| *at >= began);
+        new + later.map(|(_, count)| u64::from(*count)).sum::<u64>()
+    };
+    let limit = u64::from(policy.launches_per_minute);
+    let minute = since(Time(snapshot.now.0.saturating_sub(59_999)));
+    require(minute <= limit, || format!("{minute} launches within a minute, {limit} at most"))?;
+    for (began, _) in &snapshot.launches {
+        let (count, span) = (since(*began), snapshot.now.since(*began));
+        let held = 1000 + span.as_secs() * 2 + 1;
+        require(count <= held, || format!("{count} launches within {span:?}, EC2's bucket held {held}"))?;
     }
     Ok(())
 }
