@@ -148,6 +148,8 @@ impl Peer {
                 memory_total_bytes: 15 << 30,
             }],
             free_disk_bytes: 61 << 30,
+            notice: None,
+            at_work: None,
         };
         v1::FromSidecar { body: Some(from_sidecar::Body::Report(report)) }
     }
