@@ -93,7 +93,7 @@ mod tests {
         assert!(descendants(own).contains(&pid));
         // A process that was just started may not show its environment yet.
         let shows = (0..500).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             of_root(root).contains(&pid)
         });
         assert!(shows);
