@@ -1,5 +1,7 @@
 //! The operator's will, on virtual time: drains that stand, pauses, and what a restart remembers of them.
 
+#![allow(clippy::unwrap_used, reason = "a story that goes wrong is a test that fails")]
+
 mod support;
 
 use std::sync::Arc;
