@@ -4,6 +4,9 @@
 //! [`run`] is the whole program; the modules are public for the simulator ([`agent`]), the stand-ins of the
 //! sandbox ([`gate`]) and load generators ([`link`]).
 
+#[macro_use]
+pub mod faults;
+
 pub mod agent;
 mod agents;
 mod boot;

@@ -141,7 +141,15 @@ async fn launch_once<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
     launch: Launch,
     written: Option<(Intent, Prepared)>,
 ) -> Outcome {
+    let asked_before = written.is_some();
     let (mut intent, request) = match written {
+        Some((intent, _)) if planner::fault!("token-per-attempt") => {
+            let token = format!("{}-{}", launch.token, intent.retry_at.0).into();
+            match ports.cloud.prepare(&Launch { token, ..launch.clone() }) {
+                Ok(request) => (intent, request),
+                Err(error) => return Outcome::NotBegun { launch, error: error.to_string() },
+            }
+        }
         Some(written) => written,
         None => match begin(&ports, &launch).await {
             Ok(begun) => begun,
@@ -160,26 +168,30 @@ async fn launch_once<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
             intent.answered = Some(instances.clone());
             Outcome::Launched { launch, intent, request, instances }
         }
-        Err(
-            error @ (CloudError::NoCapacity(_)
-            | CloudError::Throttled(_)
-            | CloudError::Gone(_)
-            | CloudError::Denied(_)
-            | CloudError::Invalid(_)),
-        ) => {
+        Err(error) if is_refused(&error, asked_before) => {
             if let Err(error) = ports.journal.close(&launch.intent).await {
                 tracing::warn!(intent = %launch.intent, "{error}");
             }
             Outcome::Refused { launch, error }
         }
-        Err(CloudError::Other(error)) => {
+        Err(error) => {
             let now = ports.clock.now();
             intent.retry_at = now.after(retry_delay(now.since(intent.created_at)));
             if let Err(error) = ports.journal.postpone(&launch.intent, intent.retry_at).await {
                 tracing::warn!(intent = %launch.intent, "{error}");
             }
-            Outcome::Unanswered { launch, intent, request, error }
+            Outcome::Unanswered { launch, intent, request, error: error.to_string() }
         }
+    }
+}
+
+/// Whether surely nothing came of the launch. What EC2 says before it looks at the token (too many calls, no
+/// permission, a fault in the request) says nothing of an earlier try with the same one.
+fn is_refused(error: &CloudError, asked_before: bool) -> bool {
+    match error {
+        CloudError::NoCapacity(_) | CloudError::Gone(_) => true,
+        CloudError::Throttled(_) | CloudError::Denied(_) | CloudError::Invalid(_) => !asked_before,
+        CloudError::Other(_) => false,
     }
 }
 
@@ -199,7 +211,9 @@ async fn begin<C: ClearMl, E: Cloud, S: Sessions, J: Journal, K: Clock>(
         retry_at: now,
         answered: None,
     };
-    ports.journal.begin(&launch.intent, &intent, &request).await.map_err(|error| error.to_string())?;
+    if !planner::fault!("no-intent") {
+        ports.journal.begin(&launch.intent, &intent, &request).await.map_err(|error| error.to_string())?;
+    }
     Ok((intent, request))
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Known {
     /// A describe has shown it.
     pub(crate) visible: bool,
     pub(crate) adopted_at: Time,
+    /// This run got it in a launch's reply.
+    pub(crate) launched_here: bool,
     pub(crate) ready_at: Option<Time>,
     /// The journal has `ready_at`.
     pub(crate) ready_marked: bool,
@@ -81,7 +83,8 @@ impl Memory {
                 kept: false,
                 ended_at: None,
             };
-            self.instances.entry(id.clone()).or_insert_with(|| Known::new(seen, false, now));
+            let new = || Known { launched_here: true, ..Known::new(seen, false, now) };
+            self.instances.entry(id.clone()).or_insert_with(new);
         }
     }
 
@@ -90,8 +93,11 @@ impl Memory {
         for (id, seen) in described {
             match self.instances.get_mut(id) {
                 Some(known) => {
+                    // Launched by this run: by our own clock it knows better when.
+                    let launched_at =
+                        if known.launched_here { known.seen.launched_at } else { seen.launched_at };
                     known.visible = true;
-                    known.seen = seen.clone();
+                    known.seen = CloudInstance { launched_at, ..seen.clone() };
                 }
                 // A machine that was gone before we looked is nobody's concern.
                 None if is_gone(seen.state) => {}
@@ -159,6 +165,7 @@ impl Known {
             seen,
             visible,
             adopted_at: now,
+            launched_here: false,
             ready_at: None,
             ready_marked: false,
             finishing: false,

@@ -188,6 +188,9 @@ fn by_session(known: &mut Known, session: &Session, now: Time) {
         && now.since(session.last_seen) >= SESSION_GRACE
         && session.standing != Standing::Retired
     {
+        if planner::fault!("session-loss-is-gone") {
+            return known.enter(State::Gone, Signal::None, now);
+        }
         if known.ready_at.is_some() {
             known.lose(LostReason::SessionLost, session.last_seen);
         } else {

@@ -41,6 +41,26 @@ async fn a_lost_reply_is_asked_for_again_with_the_same_token_and_launches_nothin
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_second_asking_says_nothing_of_the_first() {
+    for refusal in [CloudError::Throttled("slow down".to_owned()), CloudError::Denied("expired".to_owned())] {
+        let world = World::new();
+        world.enqueue("gpu", &["a", "b"]);
+        world.state().replies_to_lose = 1;
+        world.state().invisible = true;
+        let _run = world.start(policy(2), 1).await;
+        pass(3).await;
+        world.state().refuse_next = Some(refusal);
+        pass(120).await;
+        world.state().invisible = false;
+        pass(60).await;
+        let state = world.state();
+        assert_eq!(state.instances.len(), 2, "no more than the maximum");
+        assert!(state.launch_calls.iter().all(|call| call.token == state.launch_calls[0].token));
+        assert!(state.intents.is_empty(), "the answered intent is settled");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn instances_that_ec2_shows_answer_for_a_lost_reply() {
     let world = World::new();
     world.enqueue("gpu", &["a", "b"]);

@@ -240,6 +240,7 @@ impl<'a> Fleet<'a> {
                     pool.staying += 1;
                 }
                 Role::Drained => pool.drained.push(index),
+                Role::Retired if fault!("undrain-after-retire") => pool.drained.push(index),
                 Role::Overdue { .. }
                 | Role::Draining
                 | Role::Retiring

@@ -23,13 +23,15 @@ pub(crate) fn count_in_flight(fleet: &mut Fleet<'_>, plan: &mut Plan) {
     let seen = seen_by_intent(fleet);
     for (id, intent) in &fleet.snapshot.intents {
         let Some(at) = fleet.pool_of(&intent.resource) else { continue };
-        let missing = missing(fleet, id, intent, &seen);
+        let missing = if fault!("pending-not-counted") { 0 } else { missing(fleet, id, intent, &seen) };
+        // As with an instance that never becomes ready: what may come some day is not waited for.
+        let asked_at = if intent.answered.is_some() { last_try(fleet, intent) } else { intent.created_at };
+        let max_spin_up = fleet.policy.max_spin_up;
+        let now = fleet.snapshot.now;
         let pool = &mut fleet.pools[at];
         pool.in_flight = pool.in_flight.saturating_add(missing);
-        // As with an instance that never becomes ready: what may come some day is not waited for.
-        let asked_at = if intent.answered.is_some() { last_try(intent) } else { intent.created_at };
-        let relied_on_until = asked_at.after(fleet.policy.max_spin_up);
-        if missing > 0 && fleet.snapshot.now < relied_on_until && pool.pool.queue == intent.queue {
+        let relied_on_until = asked_at.after(max_spin_up);
+        if missing > 0 && now < relied_on_until && pool.pool.queue == intent.queue {
             plan.wake(relied_on_until);
             pool.expected = pool.expected.saturating_add(missing);
         }
@@ -84,18 +86,19 @@ fn missing(fleet: &Fleet<'_>, id: &IntentId, intent: &Intent, seen: &BTreeMap<&I
 
 /// What may come of it counts as capacity until then.
 fn relied_on_until(fleet: &Fleet<'_>, intent: &Intent) -> crate::Time {
-    last_try(intent).after(fleet.policy.max_spin_up)
+    last_try(fleet, intent).after(fleet.policy.max_spin_up)
 }
 
-fn last_try(intent: &Intent) -> crate::Time {
-    intent.created_at.max(intent.retry_at)
+/// When it was asked for last, as far as this run can tell: an earlier run may have had another clock.
+fn last_try(fleet: &Fleet<'_>, intent: &Intent) -> crate::Time {
+    intent.created_at.max(intent.retry_at).max(fleet.snapshot.started_at)
 }
 
 /// Whether every instance of the answer is on EC2's list or proven gone. A sidecar may speak for an
 /// instance that EC2 does not list yet: a run that began now would know of it by the note alone.
 fn is_seen_through(fleet: &Fleet<'_>, intent: &Intent, plan: &mut Plan) -> bool {
     let snapshot = fleet.snapshot;
-    let visible_at = last_try(intent).after(VISIBLE_AFTER);
+    let visible_at = last_try(fleet, intent).after(VISIBLE_AFTER);
     let mut over = true;
     for id in intent.answered.iter().flatten() {
         let known = snapshot.instances.get(id);
@@ -126,7 +129,7 @@ fn unanswered(fleet: &Fleet<'_>, id: &IntentId, intent: &Intent, may_launch: boo
             && pool.resource.is_some_and(|resource| resource.blocked.is_none())
     });
     if !wanted {
-        let until = last_try(intent).after(GIVEN_UP_AFTER);
+        let until = last_try(fleet, intent).after(GIVEN_UP_AFTER);
         if evidence::read_since(snapshot, &[Source::Cloud], until, plan) {
             return true;
         }

@@ -5,6 +5,10 @@
 //! no randomness, no I/O and no logging: the crate's clippy.toml and its dependency list see to it.
 
 mod boots;
+#[macro_use]
+#[cfg_attr(not(feature = "faults"), allow(unused_macros, reason = "the macros alone"))]
+pub mod faults;
+
 mod check;
 mod evidence;
 mod fleet;

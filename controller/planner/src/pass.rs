@@ -22,7 +22,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
     let missing: Vec<Source> =
         ADOPTION.into_iter().filter(|source| !snapshot.freshness.contains_key(source)).collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && !fault!("adoption-skipped") {
         plan.refresh.extend(&missing);
         plan.holds.push(Hold::Adopting { missing });
         return plan;
@@ -51,7 +51,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
 /// Holds that concern the whole run; whether it may launch.
 fn limits_of_the_run(snapshot: &Snapshot, plan: &mut Plan) -> bool {
     let mut may_launch = true;
-    if !snapshot.lease_held {
+    if !snapshot.lease_held && !fault!("lease-ignored") {
         plan.holds.push(Hold::LeaseLost);
         may_launch = false;
     }
@@ -60,7 +60,7 @@ fn limits_of_the_run(snapshot: &Snapshot, plan: &mut Plan) -> bool {
         may_launch = false;
     }
     let until = snapshot.started_at.after(NEW_JOURNAL);
-    if snapshot.journal_is_new && snapshot.now < until {
+    if snapshot.journal_is_new && snapshot.now < until && !fault!("new-journal-ignored") {
         plan.holds.push(Hold::NewJournal { until });
         plan.wake(until);
         may_launch = false;

@@ -133,7 +133,7 @@ fn overdue<'a>(
 }
 
 /// A silent sidecar's gate has closed by itself. Past the idle limit and some grace its instance may go,
-/// unless anything shows a task on it, or a task is missing that it may have taken.
+/// unless anything shows a task on it, or a task is missing that it may have taken and is about to begin.
 fn lost<'a>(
     fleet: &Fleet<'a>,
     member: &Member<'a>,
@@ -146,7 +146,9 @@ fn lost<'a>(
         plan.holds.push(Hold::OnItsOwn { instance: id.clone() });
         return None;
     }
-    let until = instance.since.after(policy.max_idle).after(policy.silent_grace);
+    let grace =
+        if fault!("lost-without-deadline") { Duration::ZERO } else { policy.max_idle + policy.silent_grace };
+    let until = instance.since.after(grace);
     if snapshot.now < until {
         plan.holds.push(Hold::LostUntil { instance: id.clone(), until });
         plan.wake(until);
@@ -155,14 +157,16 @@ fn lost<'a>(
     if !evidence.is_free_since(fleet, member, until, plan) {
         return None;
     }
-    match snapshot.limbo_of(&instance.queue) {
-        0 => Some(TerminateReason::Lost),
-        tasks => {
-            let queue = instance.queue.clone();
-            plan.holds.push(Hold::Limbo { instance: id.clone(), queue, tasks });
-            None
-        }
+    // One that ClearML does not list any more has not reported for ten minutes either. A task that it may have
+    // popped has not begun by then, and is put back as soon as the machine is gone; else each would wait for
+    // the other for ever.
+    let tasks = snapshot.limbo_of(&instance.queue);
+    if tasks > 0 && evidence.lists(member) {
+        let queue = instance.queue.clone();
+        plan.holds.push(Hold::Limbo { instance: id.clone(), queue, tasks });
+        return None;
     }
+    Some(TerminateReason::Lost)
 }
 
 fn phase(state: &State) -> &str {

@@ -283,14 +283,14 @@ impl Snapshot {
 
     /// Whether the source was read and its data is not stale.
     pub fn is_fresh(&self, source: Source) -> bool {
-        self.freshness.get(&source).is_some_and(|age| age.stale_since.is_none())
+        self.freshness
+            .get(&source)
+            .is_some_and(|age| age.stale_since.is_none() || fault!("stale-input-trusted"))
     }
 
     /// Whether the source shows what was so at `instant`: a fresh read that began later.
     pub fn read_after(&self, source: Source, instant: Time) -> bool {
-        self.freshness
-            .get(&source)
-            .is_some_and(|age| age.stale_since.is_none() && age.read_began_at > instant)
+        self.is_fresh(source) && self.freshness.get(&source).is_some_and(|age| age.read_began_at > instant)
     }
 
     /// Whether ClearML shows a task on this worker or a child of it, by either list. Reads all running tasks.

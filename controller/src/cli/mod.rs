@@ -16,6 +16,7 @@ mod render;
 mod run;
 mod sandbox;
 pub mod service;
+mod simulate;
 mod status;
 mod template;
 pub(crate) mod wizard;
@@ -96,6 +97,8 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
     /// Show the autoscaler at work on the sandbox: no account, no server.
     Demo(demo::DemoArgs),
+    /// Put the autoscaler's own decisions to the test on virtual time.
+    Simulate(simulate::SimulateArgs),
     /// The sidecar's own code, for the sandbox's instances.
     #[command(hide = true)]
     Sidecar(Rest),
@@ -154,6 +157,9 @@ pub fn main() -> ExitCode {
     }
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(Command::Simulate(args)) = &cli.command {
+        return simulate::simulate(args);
+    }
     let logging = Logging::install(cli.log, cli.log_json);
     let work = async {
         wizard::refuse_beside(&matches)?;
@@ -195,6 +201,7 @@ async fn dispatch(command: Command, logging: &Logging) -> anyhow::Result<ExitCod
         Command::IamPolicy(file) => iam_policy::iam_policy(&file.config_file),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
         Command::Demo(args) => demo::demo(args).await,
+        Command::Simulate(args) => Ok(simulate::simulate(&args)),
         Command::Sidecar(_) | Command::SandboxInstance(_) | Command::SandboxAgent(_) => {
             // Taken before clap saw them; they are named above for the help of `clap` alone.
             anyhow::bail!("hidden subcommands take no global options")

@@ -21,6 +21,9 @@ pub const KILL_BEFORE: Duration = Duration::from_secs(25);
 /// A machine that AWS has not taken by then ends itself.
 pub const TAKEN_GRACE: Duration = Duration::from_secs(60);
 
+/// A machine without a controller takes tasks for no longer than this. The controller waits for at least ten
+/// minutes before it ends one that is silent, and must find its gate closed then.
+const DETACHED_SERVICE: Duration = Duration::from_secs(9 * 60);
 /// A renewal that is due so soon is done with whatever else is.
 const RENEWAL_SLACK: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -32,8 +35,8 @@ const CLOSE_RETRY: Duration = Duration::from_secs(30);
 const DEFAULT_SILENT_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How long a boot may take while the controller is silent: nobody else would end one that hangs.
 const BOOT_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// An agent whose last poll failed holds nothing itself, but the next poll should say so.
-const UNKNOWN_LIMIT_FACTOR: u32 = 10;
+/// An agent whose last poll failed holds nothing itself, but the next poll should say so: it gets this much longer.
+const UNKNOWN_GRACE: Duration = Duration::from_secs(8 * 60);
 /// A poll that lasts shorter is not worth a report.
 const POLL_SHOWS_AFTER: Duration = Duration::from_millis(150);
 
@@ -296,7 +299,9 @@ impl Machine {
     /// What time alone brings about.
     fn settle(&mut self, now: Duration, fx: &mut Vec<Effect>) {
         let received = self.boot != Boot::Waiting;
-        if received && !self.saved.disarmed && !self.disarming && matches!(self.link, Link::Attached { .. }) {
+        // Once the boot script is here, this process watches over the machine's end, with or without a controller;
+        // a shutdown that stays armed would kill a task.
+        if received && !self.saved.disarmed && !self.disarming {
             self.disarming = true;
             fx.push(Effect::Disarm);
         }
@@ -388,12 +393,14 @@ impl Machine {
 
     fn may_renew(&self, now: Duration) -> bool {
         let ending = self.silent_end || self.boot_failed_at.is_some() || self.notice.is_some();
-        self.saved.standing == Standing::Open
+        (self.saved.standing == Standing::Open || fault!("no-gate"))
             && self.retiring.is_none()
             && !ending
             && match self.link {
                 Link::Attached { .. } => true,
-                Link::Detached { since } => self.holds_a_task() || now < since + self.silent_limit(),
+                // Behind the task that it holds, too: by the time at which the controller gives up a silent
+                // machine, none of its agents may take another.
+                Link::Detached { since } => now < since + self.silent_limit().min(DETACHED_SERVICE),
             }
     }
 
@@ -405,10 +412,6 @@ impl Machine {
             Reading::Absent | Reading::Idle { .. } => false,
         };
         self.agents.iter().any(works).then(|| notice.ends_at.saturating_sub(KILL_BEFORE))
-    }
-
-    fn holds_a_task(&self) -> bool {
-        self.agents.iter().any(|agent| agent.alive && matches!(agent.reading, Reading::Busy { .. }))
     }
 
     fn silent_limit(&self) -> Duration {
@@ -446,7 +449,8 @@ impl Machine {
             let free_at = match agent.reading {
                 Reading::Absent => detached + limit.max(BOOT_LIMIT),
                 Reading::Idle { since } | Reading::Polling { since } => since + limit,
-                Reading::Unknown { since } => since + limit * UNKNOWN_LIMIT_FACTOR,
+                Reading::Unknown { since } => since + limit + UNKNOWN_GRACE,
+                Reading::Busy { since, .. } if fault!("silent-end-while-busy") => since + limit,
                 Reading::Busy { .. } => return None,
             };
             at = at.max(free_at);

@@ -187,7 +187,7 @@ fn within_demand(snapshot: &Snapshot, sums: &Sums<'_>, launches: &[Launch<'_>]) 
         *new.entry(launch.queue).or_default() += u64::from(launch.count);
     }
     for (queue, count) in new {
-        let waiting = sums.waiting(queue);
+        let waiting = sums.waiting_soon(queue);
         require(count <= waiting, || format!("{count} launches for {waiting} tasks of queue {queue}"))?;
     }
     Ok(())

@@ -27,6 +27,9 @@ pub struct Violation(pub String);
 /// # Errors
 /// The first violation.
 pub fn check(policy: &Policy, snapshot: &Snapshot, plan: &Plan) -> Result<(), Violation> {
+    if fault!("check-ignored") {
+        return Ok(());
+    }
     let adopted = [Source::Queues, Source::Workers, Source::Cloud]
         .iter()
         .all(|source| snapshot.freshness.contains_key(source));

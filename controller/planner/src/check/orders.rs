@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sums::is_staying;
 use super::{Sums, Violation, closes, require, sent};
 use crate::ids::{InstanceId, QueueName, ResourceName};
 use crate::plan::{Action, Order, OrderKind, Plan};
@@ -96,7 +97,11 @@ fn drains_by_right(
 ) -> Result<(), Violation> {
     let mut early: BTreeMap<&ResourceName, u64> = BTreeMap::new();
     let mut drained: BTreeMap<&QueueName, BTreeMap<&ResourceName, u64>> = BTreeMap::new();
+    // What the same plan opens again stays, too.
+    let mut reopened: BTreeMap<&ResourceName, u64> = BTreeMap::new();
     for (id, instance, order) in sent(snapshot, plan) {
+        let opens = order.kind == OrderKind::Undrain && !is_staying(snapshot, instance);
+        *reopened.entry(&instance.resource).or_default() += u64::from(opens);
         let counted = order.kind == OrderKind::Drain
             && instance.state == State::Idle
             && !snapshot.is_drained_by_operator(id, instance);
@@ -108,8 +113,10 @@ fn drains_by_right(
             *early.entry(&instance.resource).or_default() += 1;
         }
     }
+    let excess_of =
+        |resource: &ResourceName| sums.excess(resource, reopened.get(resource).copied().unwrap_or(0));
     for (resource, count) in early {
-        let excess = sums.excess(resource);
+        let excess = excess_of(resource);
         require(count <= excess, || {
             format!(
                 "{count} idle instances of {resource} are drained before their limit, {excess} too many are there"
@@ -123,7 +130,7 @@ fn drains_by_right(
     for (queue, by_resource) in drained {
         let told: u64 = by_resource.values().sum();
         let by_idleness: u64 =
-            by_resource.iter().map(|(resource, count)| count.saturating_sub(sums.excess(resource))).sum();
+            by_resource.iter().map(|(resource, count)| count.saturating_sub(excess_of(resource))).sum();
         let idle = idle_by_queue.get(queue).copied().unwrap_or(0);
         let waiting = sums.waiting(queue);
         require(by_idleness == 0 || idle - told >= waiting, || {

@@ -90,7 +90,7 @@ fn by_right(
         }
         TerminateReason::Lost => {
             let lost = required && matches!(instance.state, State::Lost { .. });
-            (lost && !may_hold_limbo(snapshot, instance))
+            (lost && !(was_up(snapshot, &instance.worker) && may_hold_limbo(snapshot, instance)))
                 .then(|| instance.since.after(policy.max_idle + policy.silent_grace))
         }
         TerminateReason::Orphan => {

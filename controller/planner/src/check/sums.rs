@@ -107,8 +107,8 @@ impl<'a> Sums<'a> {
     }
 
     /// Instances of a pool that nothing has told to go, beyond its maximum.
-    pub(super) fn excess(&self, resource: &ResourceName) -> u64 {
-        let excess = |sum: &Sum<'_>| sum.staying.saturating_sub(u64::from(sum.pool.maximum));
+    pub(super) fn excess(&self, resource: &ResourceName, reopened: u64) -> u64 {
+        let excess = |sum: &Sum<'_>| (sum.staying + reopened).saturating_sub(u64::from(sum.pool.maximum));
         self.resources.get(resource).map_or(0, excess)
     }
 
@@ -130,11 +130,14 @@ impl<'a> Sums<'a> {
     pub(super) fn waiting(&self, queue: &QueueName) -> u64 {
         let held = self.held.get(queue);
         let waits = |task: &&TaskId| held.is_none_or(|held| !held.contains(*task));
-        let listed = self.snapshot.queues.get(queue);
-        listed.map_or(0, |tasks| {
-            let returning = self.returning.get(queue).copied().unwrap_or(0);
-            tasks.iter().filter(waits).count() as u64 + returning
-        })
+        self.snapshot.queues.get(queue).map_or(0, |tasks| tasks.iter().filter(waits).count() as u64)
+    }
+
+    /// The same and those that an interruption may bring back to it: as many as there is any ground to launch for.
+    pub(super) fn waiting_soon(&self, queue: &QueueName) -> u64 {
+        let listed = self.snapshot.queues.contains_key(queue);
+        let returning = self.returning.get(queue).copied().filter(|_| listed).unwrap_or(0);
+        self.waiting(queue) + returning
     }
 }
 
@@ -176,7 +179,7 @@ fn is_taken_back(snapshot: &Snapshot, instance: &Instance) -> bool {
     notice.is_some_and(|notice| snapshot.now.since(notice.ends_at) < Duration::from_secs(300))
 }
 
-fn is_staying(snapshot: &Snapshot, instance: &Instance) -> bool {
+pub(super) fn is_staying(snapshot: &Snapshot, instance: &Instance) -> bool {
     if is_taken_back(snapshot, instance) {
         return false;
     }

@@ -70,6 +70,10 @@ fn plan_stopped(desk: &mut Desk<'_, '_>, task: &TaskRef) {
         return desk.hold(task, trouble, TaskHold::NotGoneYet(id.clone()));
     }
     if !claimed {
+        if task.status_changed.is_none() {
+            // Which stop it was can't be told, and so not whether it is counted already.
+            return desk.hold(task, trouble, TaskHold::ClockUnknown);
+        }
         let attempt = task.marks.attempts + 1;
         let reset = desk.policy().requeue.reset;
         let step = TaskStep::Claim { attempt, stopped_at: task.status_changed, reset };

@@ -32,6 +32,10 @@ pub(super) fn plan_limbo(desk: &mut Desk<'_, '_>, task: &TaskRef) {
     if !desk.snapshot().queues.contains_key(&queue) {
         return desk.hold(task, trouble, TaskHold::QueueUnknown);
     }
+    if desk.snapshot().queues.values().any(|waiting| waiting.contains(&task.task)) {
+        // It waits after all: somebody was faster.
+        return;
+    }
     if let Some(why) = claimed(desk, task, &queue, out) {
         return desk.hold(task, trouble, why);
     }

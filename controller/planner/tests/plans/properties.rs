@@ -46,7 +46,8 @@ fn idle_of(policy: &Policy, snapshot: &Snapshot, queue: &str) -> usize {
     let idle = snapshot.instances.iter().filter(|(id, instance)| {
         let taken =
             instance.word.notice.is_some_and(|notice| snapshot.now.since(notice.ends_at).as_secs() < 300);
-        instance.state == State::Idle && !taken && !drained(id)
+        let gone = snapshot.proven_gone.contains(*id);
+        instance.state == State::Idle && !taken && !gone && !drained(id) && !instance.finishing
     });
     idle.filter(|(_, instance)| instance.queue.as_str() == queue && of_pool(&instance.resource)).count()
 }

@@ -91,8 +91,7 @@ fn a_task_of_a_child_of_its_worker_keeps_an_instance() {
 
 #[test]
 fn limbo_keeps_a_lost_instance() {
-    let world =
-        "pool gpu g4 max=2 spot:a\nread tasks=-1s\nleft t1 gpu out=-2m\ninstance i-1 g4 gpu lost since=-1h";
+    let world = "pool gpu g4 max=2 spot:a\nread tasks=-1s\nleft t1 gpu out=-2m\ninstance i-1 g4 gpu lost since=-1h\nworker i-1";
     refused(world, vec![terminate("i-1", TerminateReason::Lost)], "ended as");
 }
 
